@@ -11,6 +11,7 @@ mod check;
 mod coordinator;
 pub mod freshness;
 mod history_hash;
+mod http_addresses;
 mod message_budget;
 pub mod record;
 mod registry;
@@ -28,10 +29,14 @@ pub use coordinator::{
     MasterState, REMOVALS, REMOVALS_PER_ACCOUNT, RemovalRecords, TAIL, TAIL_BYTES, Trimmed,
 };
 pub use history_hash::{HistoryHash, first as first_history_hash, next as next_history_hash};
+pub use http_addresses::HttpAddresses;
 pub use message_budget::{
     CommittedEntry, LARGE, MessageBudget, PAGE, ReplicaPosition, ToMaster, ToSlave,
 };
-pub use registry::{Conflict, JoinRequest, KNOWN_MAX, NoSlave, Registry, SlaveStateChange};
+pub use registry::{
+    Conflict, HttpEndpoint, HttpRequester, JoinRequest, KNOWN_MAX, NoSlave, Registry,
+    SlaveStateChange,
+};
 pub use round_robin::Balance;
 pub use sequence::{ChangeRequest, SequenceResult, Sequencer};
 pub use slave::{KnownSlave, LinkId};

@@ -7,6 +7,9 @@ use std::time::Duration;
 use relais_proto::{Endpoint, FolderId, Heartbeat, Lsn, SlaveId, SlaveReport, SlaveState, limits};
 use thiserror::Error;
 
+pub use self::http::{HttpEndpoint, HttpRequester};
+
+use crate::http_addresses::HttpAddresses;
 use crate::round_robin::{Balance, RoundRobin};
 use crate::slave::{KnownSlave, LinkId, RegisteredSlave};
 use crate::slave_addresses::{ConnectionAddrs, SlaveAddresses, claims, collide, endpoints_for};
@@ -22,6 +25,7 @@ pub struct JoinRequest {
     /// Link of the request; the slave has proved the key on it.
     pub link: LinkId,
     pub place: SlaveAddresses,
+    pub http: HttpAddresses,
     pub folder: FolderId,
     /// Latest change that the slave has applied.
     pub lsn: Lsn,
@@ -78,6 +82,9 @@ pub enum NoSlave {
          start the slaves with --listen"
     )]
     NoAddress,
+    /// No slave in service serves HTTP to this client.
+    #[error("no slave in service serves HTTP at an address that you can reach")]
+    NoHttp,
 }
 
 /// Change of a slave's state.
@@ -100,6 +107,8 @@ pub struct Registry {
     balance: Balance,
     slaves: Vec<RegisteredSlave>,
     turn: RoundRobin,
+    /// The turn of HTTP requests, of which one client sends many.
+    http_turn: RoundRobin,
 }
 
 impl Registry {
@@ -134,10 +143,11 @@ impl Registry {
         now: Duration,
     ) -> Result<Option<LinkId>, Conflict> {
         self.check(&joining, now)?;
-        let JoinRequest { id, link, place, folder, lsn } = joining;
+        let JoinRequest { id, link, place, http, folder, lsn } = joining;
         let (link, last_message) = (Some(link), Some(now));
         let known = KnownSlave { id, folder, place };
-        let joined = RegisteredSlave { lsn, link, last_message, ..RegisteredSlave::new(known) };
+        let joined =
+            RegisteredSlave { http, lsn, link, last_message, ..RegisteredSlave::new(known) };
         let Some(slave) = self.slaves.iter_mut().find(|slave| slave.id == id) else {
             self.make_room(now)?;
             self.slaves.push(joined);
@@ -277,9 +287,12 @@ impl Registry {
             gone.min_by_key(|place| self.slaves[*place].last_message).ok_or(Conflict::Full)?;
         self.slaves.remove(oldest);
         self.turn.removed(oldest);
+        self.http_turn.removed(oldest);
         Ok(())
     }
 }
+
+mod http;
 
 #[cfg(test)]
 mod tests;

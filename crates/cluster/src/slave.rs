@@ -7,6 +7,7 @@ use relais_proto::{
     FolderId, Heartbeat, Lsn, SlaveId, SlaveReport, SlaveState, limits, metric, wire_newtypes,
 };
 
+use crate::http_addresses::HttpAddresses;
 use crate::slave_addresses::{ConnectionAddrs, SlaveAddresses, endpoints_for};
 
 /// Identifies a connection of a slave to the master. No number is used twice.
@@ -36,6 +37,8 @@ pub(crate) struct RegisteredSlave {
     pub id: SlaveId,
     pub folder: FolderId,
     pub place: SlaveAddresses,
+    /// Addresses for HTTP clients, of its last registration.
+    pub http: HttpAddresses,
     pub lsn: Lsn,
     /// Current connection of the slave.
     pub link: Option<LinkId>,
@@ -53,7 +56,8 @@ impl RegisteredSlave {
     /// A slave without a link.
     pub fn new(KnownSlave { id, folder, place }: KnownSlave) -> Self {
         let (lsn, link, last_message, heartbeat) = (Lsn::default(), None, None, None);
-        Self { id, folder, place, lsn, link, last_message, heartbeat, sent: 0, seen_state: None }
+        let (http, seen_state) = (HttpAddresses::default(), None);
+        Self { id, folder, place, http, lsn, link, last_message, heartbeat, sent: 0, seen_state }
     }
 
     /// Returns whether the link is open and recently active.

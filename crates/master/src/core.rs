@@ -16,8 +16,8 @@ use relais_auth::{
     Rights, Ticket,
 };
 use relais_cluster::{
-    Balance, Conflict, ConnectionAddrs, CoordinatorEvent, JoinRequest, LinkId, Registry,
-    SlaveAddresses, SlaveStateChange, same_host,
+    Balance, Conflict, ConnectionAddrs, CoordinatorEvent, HttpAddresses, JoinRequest, LinkId,
+    Registry, SlaveAddresses, SlaveStateChange, same_host,
 };
 use relais_coordinator::{OrderCommand, OrderHandle, SharedOrderStatus};
 use relais_proto::{
@@ -224,8 +224,16 @@ impl Core {
             peer: peer.to_canonical(),
             same_host: same_host(peer, local),
         };
-        let joining =
-            JoinRequest { id, link, place: place.clone(), folder: wish.folder, lsn: wish.lsn };
+        let listeners = wish.http.clone().unwrap_or_default();
+        let http = HttpAddresses::new(listeners, &wish.advertise);
+        let joining = JoinRequest {
+            id,
+            link,
+            place: place.clone(),
+            http,
+            folder: wish.folder,
+            lsn: wish.lsn,
+        };
         loop {
             let result = self.registry.lock().register(joining.clone(), self.now());
             match result {

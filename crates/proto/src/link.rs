@@ -75,6 +75,19 @@ wire_struct! {
         pub advertise: String [limits::TEXT],
         /// Latest change that the slave has applied.
         pub lsn: Lsn,
+        optional {
+            /// Listeners for HTTP clients.
+            1 => pub http: Option<HttpListeners>,
+        }
+    }
+
+    /// Listening addresses of a slave for HTTP clients, as in [`Registration::listen`].
+    #[derive(Debug, Clone, PartialEq, Eq, Default)]
+    pub struct HttpListeners {
+        /// Those in the clear.
+        pub clear: Vec<SocketAddr> [limits::ADDRESSES],
+        /// Those with TLS.
+        pub encrypted: Vec<SocketAddr> [limits::ADDRESSES],
     }
 
     /// A slave's heartbeat.

@@ -455,7 +455,7 @@ fn flags_and_small_numbers_have_no_undefined_values() {
         let register = [
             [0; 16].as_slice(),
             &[0, 1, value],
-            &[0; 18 + 2 + MARK][..if value == 6 { 18 } else { 6 } + 2 + MARK],
+            &[0; 18 + 2 + MARK + 2][..if value == 6 { 18 } else { 6 } + 2 + MARK + 2],
         ]
         .concat();
         assert_eq!(decode(FrameType::Register, &register).is_ok(), value == 4 || value == 6);

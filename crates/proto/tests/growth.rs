@@ -84,6 +84,19 @@ fn malformed_optional_fields_are_errors() {
 }
 
 #[test]
+fn optional_lists_have_their_caps() {
+    let listeners = |count: u8| {
+        let addrs = [4, 127, 0, 0, 1, 0, 80].repeat(count.into());
+        let value = [[0, count].as_slice(), &addrs, &[0, 0]].concat();
+        let length = u16::try_from(value.len()).unwrap().to_be_bytes();
+        let (kind, payload) = with_optional("register-min", &[&[1], &length[..], &value].concat());
+        LinkMessage::decode(kind, &payload)
+    };
+    assert!(listeners(8).is_ok());
+    assert!(matches!(listeners(9), Err(WireError::OverCap { .. })));
+}
+
+#[test]
 fn attributes_name_one_at_least() {
     let (kind, mut payload) = sample("set-attributes-min");
     assert_eq!(payload.split_off(payload.len() - 7), [0, 5, 2, 0, 2, 0, 0]);

@@ -29,6 +29,7 @@ fn joining(n: u8, link: u64) -> JoinRequest {
         id: id(n),
         link: LinkId(link),
         place,
+        http: HttpAddresses::default(),
         folder: FolderId([n; 16]),
         lsn: Lsn::default(),
     }
@@ -410,4 +411,35 @@ fn writers_are_sent_to_slaves_with_room_first() {
     ] {
         assert_eq!(DiskSpace { free, size }.is_low(), low, "{free} of {size}");
     }
+}
+
+#[test]
+fn http_requests_have_their_own_turn_among_the_slaves_that_can_serve() {
+    let mut registry = Registry::new(Balance::RoundRobin);
+    for n in 1..=4 {
+        let listeners = relais_proto::HttpListeners {
+            clear: vec![SocketAddr::new(HOME, 8000 + u16::from(n))],
+            encrypted: Vec::new(),
+        };
+        // The fourth slave does not serve HTTP.
+        let http = if n < 4 { HttpAddresses::new(listeners, "") } else { HttpAddresses::default() };
+        registry.register(JoinRequest { http, ..joining(n, n.into()) }, ms(0)).unwrap();
+        assert!(registry.record_heartbeat(LinkId(n.into()), heartbeat(), ms(0)));
+    }
+    let requester = HttpRequester { addrs: CLIENT, encrypted: false, writes: false };
+    let mut ask = |without: u8| {
+        let found = registry.http_slaves(requester, |slave, _| slave != id(without), ms(0));
+        registry.redirect(CLIENT, &[], None, false, ms(0)).unwrap();
+        found.unwrap().into_iter().map(|slave| slave.authority).collect::<Vec<_>>()
+    };
+    assert_eq!(ask(0), ["127.0.0.1:8001", "127.0.0.1:8002", "127.0.0.1:8003"]);
+    assert_eq!(ask(0), ["127.0.0.1:8002", "127.0.0.1:8003", "127.0.0.1:8001"]);
+    assert_eq!(ask(3), ["127.0.0.1:8001", "127.0.0.1:8002"]);
+    assert_eq!(ask(0)[0], "127.0.0.1:8002");
+    let encrypted = HttpRequester { encrypted: true, ..requester };
+    assert_eq!(registry.http_slaves(encrypted, |_, _| true, ms(0)), Err(NoSlave::NoHttp));
+    assert_eq!(registry.http_slaves(requester, |_, _| false, ms(0)), Ok(Vec::new()));
+    assert!(registry.has_service(ms(0)) && !registry.has_service(ms(5000)));
+    let late = registry.http_slaves(requester, |_, _| true, ms(5000));
+    assert_eq!(late, Err(NoSlave::NoneInService));
 }

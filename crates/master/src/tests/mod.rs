@@ -166,6 +166,7 @@ fn registration(n: u8) -> Registration {
         listen,
         advertise: String::new(),
         lsn: Lsn::default(),
+        http: None,
     }
 }
 

@@ -334,6 +334,7 @@ fn canonical<M: PartialEq + Debug>(
                 | FrameType::EntryResults
                 | FrameType::Events
                 | FrameType::Heartbeat
+                | FrameType::Register
                 | FrameType::ToMaster
                 | FrameType::ToSlave
         );

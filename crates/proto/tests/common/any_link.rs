@@ -5,11 +5,11 @@ use proptest::option;
 use proptest::prelude::*;
 use relais_proto::{
     Annotations, Change, ChangeId, ChangeRequest, ClusterId, CommittedEntry, ContentHashes,
-    DiskSpace, FileContent, FolderId, ForwardedLogin, Heartbeat, HistoryHash, LinkMessage,
-    ListedPath, Lock, LockRequest, LockToken, LogEntry, Lsn, Operation, PathList, PathPage,
-    PeerSlave, Property, PropertyChange, PropertyName, Refusal, Registration, ReplicaPosition,
-    Scrub, Sha256, SlaveId, SlaveReport, SlaveState, TicketRenewal, Timeline, ToMaster, ToSlave,
-    TreeEntry, TreePage, UploadKeys, limits,
+    DiskSpace, FileContent, FolderId, ForwardedLogin, Heartbeat, HistoryHash, HttpListeners,
+    LinkMessage, ListedPath, Lock, LockRequest, LockToken, LogEntry, Lsn, Operation, PathList,
+    PathPage, PeerSlave, Property, PropertyChange, PropertyName, Refusal, Registration,
+    ReplicaPosition, Scrub, Sha256, SlaveId, SlaveReport, SlaveState, TicketRenewal, Timeline,
+    ToMaster, ToSlave, TreeEntry, TreePage, UploadKeys, limits,
 };
 
 use super::{
@@ -233,6 +233,11 @@ fn tree_part() -> impl Strategy<Value = TreePage> {
         })
 }
 
+fn http_listeners() -> impl Strategy<Value = HttpListeners> {
+    let addrs = || vec(addr(), 0..=limits::ADDRESSES);
+    (addrs(), addrs()).prop_map(|(clear, encrypted)| HttpListeners { clear, encrypted })
+}
+
 fn opening() -> impl Strategy<Value = LinkMessage> {
     let addrs = vec(addr(), 0..=limits::ADDRESSES);
     prop_oneof![
@@ -242,11 +247,10 @@ fn opening() -> impl Strategy<Value = LinkMessage> {
             LinkMessage::LinkChallenge { cluster: ClusterId(id), nonce, proof }
         }),
         any::<[u8; 32]>().prop_map(|proof| LinkMessage::LinkProof { proof }),
-        (folder(), addrs, text(limits::TEXT), lsn()).prop_map(
-            |(folder, listen, advertise, lsn)| {
-                LinkMessage::Register(Registration { folder, listen, advertise, lsn })
-            }
-        ),
+        (folder(), addrs, text(limits::TEXT), lsn(), proptest::option::of(http_listeners()))
+            .prop_map(|(folder, listen, advertise, lsn, http)| {
+                LinkMessage::Register(Registration { folder, listen, advertise, lsn, http })
+            }),
         (lsn(), any::<u64>()).prop_map(|(lsn, time_ms)| LinkMessage::Registered { lsn, time_ms }),
     ]
 }

@@ -47,8 +47,8 @@ pub fn fields() -> Vec<Field> {
 fn service() -> Vec<Field> {
     use FrameType::{Heartbeat, Line, Operate, Peers, Register, ReportEnd, SlaveReport};
     vec![
-        field("listen", Register, 8, vec![0; 16], |n| repeat(V4, n, 2 + MARK)),
-        field("advertise", Register, 1024, vec![0; 16 + 2], |n| text(n, MARK)),
+        field("listen", Register, 8, vec![0; 16], |n| repeat(V4, n, 2 + MARK + 2)),
+        field("advertise", Register, 1024, vec![0; 16 + 2], |n| text(n, MARK + 2)),
         field("last error", Heartbeat, 1024, vec![0; 1 + MARK + METRICS], |n| {
             text(n, 16 + SCRUB + 2)
         }),

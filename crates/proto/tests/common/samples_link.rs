@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use relais_proto::{
     Annotations, Attributes, Change, ChangeId, ChangeRequest, ClusterId, CommittedEntry,
     ContentHashes, Digest, DiskSpace, ErrorCode, Expect, FileContent, FileTime, FolderId,
-    ForwardedLogin, Heartbeat, HistoryHash, LinkMessage, ListedPath, Lock, LockRequest, LockToken,
-    LogEntry, Lsn, Metrics, Mode, Operation, PathList, PathPage, PeerSlave, Property,
-    PropertyChange, PropertyName, Refusal, Registration, ReplicaPosition, Scrub, Sha256, SlaveId,
-    SlaveReport, SlaveState, TicketRenewal, Timeline, ToMaster, ToSlave, TreeEntry, TreePage,
-    TreePath, UploadKeys, limits,
+    ForwardedLogin, Heartbeat, HistoryHash, HttpListeners, LinkMessage, ListedPath, Lock,
+    LockRequest, LockToken, LogEntry, Lsn, Metrics, Mode, Operation, PathList, PathPage, PeerSlave,
+    Property, PropertyChange, PropertyName, Refusal, Registration, ReplicaPosition, Scrub, Sha256,
+    SlaveId, SlaveReport, SlaveState, TicketRenewal, Timeline, ToMaster, ToSlave, TreeEntry,
+    TreePage, TreePath, UploadKeys, limits,
 };
 
 use super::{HIGH, LOW, addrs, full_metrics, path, path_of};
@@ -140,9 +140,12 @@ pub fn samples() -> Vec<Named> {
 
 fn opening() -> Vec<Named> {
     let text = || "t".repeat(limits::TEXT);
-    let register = |listen, advertise, lsn| {
-        LinkMessage::Register(Registration { folder: FolderId([2; 16]), listen, advertise, lsn })
+    let register = |listen, advertise, lsn, http| {
+        let folder = FolderId([2; 16]);
+        LinkMessage::Register(Registration { folder, listen, advertise, lsn, http })
     };
+    let http =
+        HttpListeners { clear: addrs(limits::ADDRESSES), encrypted: addrs(limits::ADDRESSES) };
     vec![
         ("link-open-min", LinkMessage::LinkOpen { id: SlaveId([0; 16]), nonce: [0; 32] }),
         ("link-open-max", LinkMessage::LinkOpen { id: SlaveId([0xff; 16]), nonce: [0xff; 32] }),
@@ -155,8 +158,8 @@ fn opening() -> Vec<Named> {
             },
         ),
         ("link-proof", LinkMessage::LinkProof { proof: [4; 32] }),
-        ("register-min", register(Vec::new(), String::new(), LOW)),
-        ("register-max", register(addrs(limits::ADDRESSES), text(), HIGH)),
+        ("register-min", register(Vec::new(), String::new(), LOW, None)),
+        ("register-max", register(addrs(limits::ADDRESSES), text(), HIGH, Some(http))),
         ("registered-min", LinkMessage::Registered { lsn: LOW, time_ms: 0 }),
         ("registered-max", LinkMessage::Registered { lsn: HIGH, time_ms: u64::MAX }),
     ]

@@ -213,6 +213,7 @@ impl LinkThread {
             listen: vec![self.listen],
             advertise: self.cluster.advertise.clone(),
             lsn: scoreboard.progress.applied(),
+            http: None,
         }));
         connection.flush().map_err(WireError::from)?;
         let answer = read_message(connection);
