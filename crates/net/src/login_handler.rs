@@ -3,6 +3,10 @@
 //! A handler is a state machine: it gets bytes and returns steps. The pool moves the bytes, runs
 //! handshakes and keeps the deadline.
 
+use std::time::Duration;
+
+use relais_proto::limits;
+
 use crate::tls::ChannelBinding;
 
 /// The action that a login handler wants next.
@@ -10,6 +14,10 @@ use crate::tls::ChannelBinding;
 pub enum LoginStep<T> {
     /// Send this, which may be empty, then read on.
     Reply(Vec<u8>),
+    /// Send this, which ends a request, then wait for the next one as for that of a new connection.
+    ///
+    /// The next one has to begin within [`LoginHandler::idle_time`], and then has the login time.
+    Answer(Vec<u8>),
     /// Read nothing more until [`LoginHandler::poll_pending`] returns the next step.
     Pending,
     /// Send this, then end the connection gracefully.
@@ -53,6 +61,12 @@ pub trait LoginHandler {
     ///
     /// The pool reads no byte more, so the next reader of the stream finds the rest there.
     fn input_limit(&self, input: &[u8]) -> usize;
+
+    /// Returns how long a kept connection may be idle in the pool, after [`LoginStep::Answer`] and
+    /// after it was readmitted.
+    fn idle_time(&self) -> Duration {
+        limits::LOGIN_TIME
+    }
 
     /// Takes the bytes of one message from `input`; none if it is incomplete.
     ///

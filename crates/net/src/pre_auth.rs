@@ -4,6 +4,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use relais_proto::limits;
 use rustix::net::{RecvFlags, SendFlags};
 
 use crate::handshake_limiter::HandshakeLimiter;
@@ -16,6 +17,8 @@ use crate::tls::TlsServer;
 const REFUSAL_TIME: Duration = Duration::from_secs(2);
 /// Most bytes that a peer may send before its login, over-long messages included.
 const INPUT_MAX: usize = 64 * 1024;
+/// Most requests of one connection that are answered before others have their turn.
+const ANSWERS_IN_TURN: u32 = 16;
 /// Bytes that the first read may take.
 const FIRST_READ: usize = 512;
 /// First bytes by which other protocols are recognized.
@@ -68,8 +71,11 @@ pub(crate) struct PreAuthConnection<G: LoginHandler> {
     pub deadline: Instant,
     tls: Arc<TlsRule>,
     phase: Phase,
-    /// A TLS handshake above the rate limit is not tried again before this time.
+    /// It is not continued before this time: its TLS handshake is above the rate limit, or it has
+    /// had its turn.
     delayed: Option<Instant>,
+    /// Requests that were answered in this turn.
+    answers: u32,
     /// Whether the handler's first step was taken.
     has_begun: bool,
     handler: G,
@@ -77,6 +83,8 @@ pub(crate) struct PreAuthConnection<G: LoginHandler> {
     pub input: Vec<u8>,
     /// Bytes that the peer may still send.
     input_left: usize,
+    /// Whether it was kept after a request, and the next one has not begun.
+    is_idle: bool,
     output: Vec<u8>,
     sent: usize,
     after_send: AfterSend<G::Value>,
@@ -96,10 +104,12 @@ impl<G: LoginHandler> PreAuthConnection<G> {
             tls,
             phase,
             delayed: None,
+            answers: 0,
             has_begun: false,
             handler,
             input: Vec::new(),
             input_left: INPUT_MAX,
+            is_idle: false,
             output: Vec::new(),
             sent: 0,
             after_send: AfterSend::Read,
@@ -107,10 +117,21 @@ impl<G: LoginHandler> PreAuthConnection<G> {
         }
     }
 
-    /// Continues a connection that was authenticated, as one that has to log in again.
-    pub fn again(stream: Stream, deadline: Instant, tls: Arc<TlsRule>, handler: G) -> Self {
+    /// Continues a connection that was authenticated, with input that was read ahead.
+    pub fn again(stream: Stream, input: Vec<u8>, tls: Arc<TlsRule>, handler: G) -> Self {
         let (phase, has_begun) = (Phase::LogIn, true);
-        Self { phase, has_begun, ..Self::new(stream, deadline, tls, handler) }
+        let new = Self::new(stream, Instant::now(), tls, handler);
+        let mut connection = Self { phase, has_begun, input, ..new };
+        connection.keep();
+        connection
+    }
+
+    /// Starts the time for the next request.
+    fn keep(&mut self) {
+        self.is_idle = self.input.is_empty();
+        let time = if self.is_idle { self.handler.idle_time() } else { limits::LOGIN_TIME };
+        self.deadline = Instant::now() + time;
+        self.input_left = INPUT_MAX.saturating_sub(self.input.len());
     }
 
     /// Continues a pending connection if its login handler is ready.
@@ -131,7 +152,7 @@ impl<G: LoginHandler> PreAuthConnection<G> {
         }
     }
 
-    /// Whether its handshake waits because of the rate limit.
+    /// Whether it waits for a time, not for its login handler.
     pub fn is_delayed(&self) -> bool {
         self.delayed.is_some()
     }
@@ -162,6 +183,7 @@ impl<G: LoginHandler> PreAuthConnection<G> {
         &mut self,
         limiter: &mut HandshakeLimiter,
     ) -> io::Result<PreAuthState<G::Value>> {
+        self.answers = 0;
         loop {
             match self.phase {
                 Phase::Detect => {
@@ -195,6 +217,7 @@ impl<G: LoginHandler> PreAuthConnection<G> {
                     }
                 }
                 Phase::LogIn => {
+                    self.delayed = None;
                     if let Some(state) = self.log_in()? {
                         return Ok(state);
                     }
@@ -221,6 +244,10 @@ impl<G: LoginHandler> PreAuthConnection<G> {
                 }
                 AfterSend::Read => {}
             }
+            if self.answers >= ANSWERS_IN_TURN {
+                self.delayed = Some(Instant::now());
+                return Ok(Some(PreAuthState::Pending));
+            }
             match self.handler.on_input(&mut self.input) {
                 Some(step) => {
                     if self.take(step) {
@@ -241,6 +268,11 @@ impl<G: LoginHandler> PreAuthConnection<G> {
         (self.output, self.after_send) = match step {
             LoginStep::Pending => return true,
             LoginStep::Reply(bytes) => (bytes, AfterSend::Read),
+            LoginStep::Answer(bytes) => {
+                self.keep();
+                self.answers += 1;
+                (bytes, AfterSend::Read)
+            }
             LoginStep::Close(bytes) => (bytes, AfterSend::HangUp),
             LoginStep::StartTls(bytes) => {
                 self.input = Vec::new();
@@ -308,6 +340,9 @@ impl<G: LoginHandler> PreAuthConnection<G> {
         }
         let got = got?;
         self.input_left -= got;
+        if std::mem::take(&mut self.is_idle) {
+            self.deadline = Instant::now() + limits::LOGIN_TIME;
+        }
         Ok(got > 0)
     }
 

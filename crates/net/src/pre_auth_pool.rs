@@ -195,20 +195,25 @@ impl<G: LoginHandler> PreAuthPool<G> {
 
     /// Takes back a connection that was authenticated, so that its peer logs in again.
     ///
-    /// `listener` has accepted it, or has the same rules.
+    /// `listener` has accepted it, or has the same rules. `input` was read ahead.
     ///
     /// # Errors
     /// Errors of the system calls.
-    pub fn readmit(&mut self, listener: usize, stream: Stream, handler: G) -> io::Result<()> {
+    pub fn readmit(
+        &mut self,
+        listener: usize,
+        stream: Stream,
+        input: Vec<u8>,
+        handler: G,
+    ) -> io::Result<()> {
         stream.socket().set_nonblocking(true)?;
         if self.connections.len() >= self.capacity {
             self.evict_one();
         }
         let id = self.register(&stream)?;
         self.evictor.insert(stream.peer.ip(), id, handler.is_known());
-        let (deadline, tls) =
-            (Instant::now() + limits::LOGIN_TIME, self.listeners.get(listener).tls.clone());
-        let connection = PreAuthConnection::again(stream, deadline, tls, handler);
+        let tls = self.listeners.get(listener).tls.clone();
+        let connection = PreAuthConnection::again(stream, input, tls, handler);
         self.connections.insert(id, Arrival::LogIn(connection));
         self.run(id, PreAuthConnection::advance);
         Ok(())

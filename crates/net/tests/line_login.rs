@@ -14,6 +14,8 @@ use relais_net::{
 };
 
 const SOON: Duration = Duration::from_secs(5);
+/// How long a connection may be idle after `ASK`: less than the login time.
+const IDLE_TIME: Duration = Duration::from_millis(700);
 
 /// Greets, starts TLS for `TLS`, and admits the peer that says `IN`; echoes other lines.
 struct LineLogin {
@@ -37,17 +39,26 @@ impl LoginHandler for LineLogin {
         1000
     }
 
+    fn idle_time(&self) -> Duration {
+        IDLE_TIME
+    }
+
     fn on_input(&mut self, input: &mut Vec<u8>) -> Option<LoginStep<Self::Value>> {
         let end = input.iter().position(|byte| *byte == b'\n')? + 1;
         let line: Vec<u8> = input.drain(..end).collect();
         Some(match &*line {
             b"TLS\r\n" => LoginStep::StartTls(b"go\r\n".to_vec()),
+            b"ASK\r\n" => LoginStep::Answer(b"answer\r\n".to_vec()),
             b"IN\r\n" => LoginStep::Done {
                 value: (self.new.listener, self.new.peer, self.is_encrypted),
                 send: b"in\r\n".to_vec(),
             },
             _ => LoginStep::Reply(line),
         })
+    }
+
+    fn refuse_clear_text(&mut self, first: &[u8]) -> Vec<u8> {
+        format!("not encrypted: {}\r\n", String::from_utf8_lossy(&first[..4])).into_bytes()
     }
 
     fn expire(&mut self, input: &[u8]) -> Vec<u8> {
@@ -274,6 +285,102 @@ fn a_handshake_that_stops_costs_no_more_than_its_connection() {
     assert_eq!(room.pool.len(), 1);
     drop(silent);
     room.wait_until_empty();
+}
+
+#[test]
+fn many_requests_are_answered_in_the_pool() {
+    let mut room = Room::plain(TrustedProxies::default());
+    let addr = room.addrs[0];
+    let answers = with_client(&mut room, move || {
+        let mut client = connect(addr);
+        assert_eq!(line(&mut client), "hello 0\r\n");
+        // More than the input of one login, and more than one turn.
+        let mut reader = BufReader::new(client.try_clone().unwrap());
+        (0..50)
+            .map(|_| {
+                client.write_all(&b"ASK\r\n".repeat(1000)).unwrap();
+                (0..1000).filter(|_| line(&mut reader) == "answer\r\n").count()
+            })
+            .sum::<usize>()
+    });
+    assert_eq!(answers, 50_000);
+}
+
+#[test]
+fn a_kept_connection_is_idle_for_its_own_time() {
+    let mut room = Room::plain(TrustedProxies::default());
+    let addr = room.addrs[0];
+    let (idle, late) = with_client(&mut room, move || {
+        let mut client = connect(addr);
+        client.write_all(b"ASK\r\n").unwrap();
+        let greeting_and_answer = [line(&mut client), line(&mut client)];
+        assert_eq!(greeting_and_answer, ["hello 0\r\n", "answer\r\n"]);
+        let since = Instant::now();
+        assert_eq!(line(&mut client), "late 0\r\n");
+        let idle = since.elapsed();
+        // One that has begun its next request has the login time.
+        let mut client = connect(addr);
+        client.write_all(b"ASK\r\nbeg").unwrap();
+        assert_eq!([line(&mut client), line(&mut client)][1], "answer\r\n");
+        std::thread::sleep(IDLE_TIME + Duration::from_millis(800));
+        client.write_all(b"un\r\n").unwrap();
+        (idle, line(&mut client))
+    });
+    assert!(idle >= IDLE_TIME && idle < SOON, "{idle:?}");
+    assert_eq!(late, "begun\r\n");
+}
+
+#[test]
+fn a_readmitted_connection_keeps_its_input() {
+    let mut room = Room::plain(TrustedProxies::default());
+    let mut client = connect(room.addrs[0]);
+    client.write_all(b"IN\r\n").unwrap();
+    let arrival = room.login();
+    let new = NewConnection { listener: 0, peer: arrival.stream.peer, local: room.addrs[0] };
+    let login = LineLogin { new, is_encrypted: false };
+    room.pool.readmit(0, arrival.stream, b"two\r\nIN\r\nrest".to_vec(), login).unwrap();
+    assert_eq!(room.login().input, b"rest");
+    assert_eq!([(); 4].map(|()| line(&mut client))[1..], ["in\r\n", "two\r\n", "in\r\n"]);
+}
+
+#[test]
+fn https_speaks_http_alone_and_answers_in_the_clear_what_is_not_encrypted() {
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["files.example".to_owned()]).unwrap();
+    let certificate = ServerCertificate::empty();
+    certificate.set((signing_key.serialize_pem() + &cert.pem()).as_bytes()).unwrap();
+    let secret = TicketSecret::generate().unwrap();
+    let tls = TlsServer::for_http(Arc::new(certificate), secret).unwrap();
+    let mut room = Room::new(vec![(TlsRule::Detect(tls), TrustedProxies::default())]);
+    for versions in [rustls::ALL_VERSIONS, &[&rustls::version::TLS12]] {
+        for (offered, agreed) in [(&["h2", "http/1.1"][..], Some(&b"http/1.1"[..])), (&[], None)] {
+            let mut config = (*client_config(cert.der(), versions)).clone();
+            config.alpn_protocols = offered.iter().map(|name| name.as_bytes().to_vec()).collect();
+            let addr = room.addrs[0];
+            let client = std::thread::spawn(move || {
+                let mut client = encrypt(connect(addr), &Arc::new(config));
+                client.write_all(b"IN\r\n").unwrap();
+                assert_eq!(line(&mut client), "hello 0\r\n");
+                client.conn.alpn_protocol().map(<[u8]>::to_vec)
+            });
+            assert!(room.login().value.2);
+            assert_eq!(client.join().unwrap().as_deref(), agreed);
+        }
+    }
+    let mut config = (*client_config(cert.der(), rustls::ALL_VERSIONS)).clone();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let addr = room.addrs[0];
+    let refused = with_client(&mut room, move || {
+        let mut client = encrypt(connect(addr), &Arc::new(config));
+        client.write_all(b"IN\r\n").is_err() || client.read(&mut [0]).is_err()
+    });
+    assert!(refused);
+    let mut clear = connect(room.addrs[0]);
+    clear.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    room.wait_until_empty();
+    let mut answer = String::new();
+    clear.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "not encrypted: GET \r\n");
 }
 
 /// A PROXY header, version 2, of a client at 192.0.2.9:5000.

@@ -146,7 +146,7 @@ impl Arrivals {
             else {
                 continue;
             };
-            if let Err(e) = pre_auth.readmit(listener, stream, login) {
+            if let Err(e) = pre_auth.readmit(listener, stream, Vec::new(), login) {
                 debug!("{peer}: cannot continue after REIN: {e}");
             }
         }
