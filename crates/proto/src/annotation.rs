@@ -208,3 +208,78 @@ impl PropertyChange {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_grow_until_they_are_few() {
+        const GIB: u64 = 1024 * limits::PIECE;
+        for (size, piece_size, pieces) in [
+            (0, limits::PIECE, 0),
+            (limits::PIECE, limits::PIECE, 0),
+            (limits::PIECE + 1, limits::PIECE, 2),
+            (GIB, limits::PIECE, 1024),
+            (GIB + 1, 2 * limits::PIECE, 513),
+            (3 * GIB, 4 * limits::PIECE, 768),
+            (limits::FILE_SIZE, 1 << 53, 1024),
+        ] {
+            let all = vec![Sha256([0; 32]); pieces];
+            let hashes = ContentHashes { sha256: Sha256([1; 32]), piece_size, pieces: all };
+            assert_eq!(ContentHashes::piece_size_for(size), piece_size, "{size}");
+            assert!(hashes.fit(size), "{size}");
+            assert!(!ContentHashes { piece_size: 2 * piece_size, ..hashes.clone() }.fit(size));
+            let more = [hashes.pieces.as_slice(), &[Sha256([0; 32])]].concat();
+            assert!(!ContentHashes { pieces: more, ..hashes }.fit(size), "{size}");
+        }
+    }
+
+    #[test]
+    fn a_lock_is_held_by_its_account_and_token() {
+        let token = LockToken([1; 16]);
+        let lock = |user: &str| Lock {
+            token,
+            account: 7,
+            user: user.into(),
+            owner: String::new(),
+            exclusive: true,
+            deep: false,
+            expires_ms: 1,
+        };
+        let other = LockToken([2; 16]);
+        for (user, account, tokens, is_held) in [
+            ("ann", 7, &[other, token][..], true),
+            ("ann", 7, &[other], false),
+            ("ann", 7, &[], false),
+            ("ann", 8, &[token], false),
+            ("", 7, &[token], true),
+            ("", 8, &[token], true),
+            ("", 7, &[other], false),
+        ] {
+            assert_eq!(lock(user).is_held_by(account, tokens), is_held, "{user} {account}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_checked_before_they_are_sent() {
+        let of = |namespace: usize, local: usize, value: usize| PropertyChange {
+            name: PropertyName { namespace: "n".repeat(namespace), local: "l".repeat(local) },
+            value: Some("v".repeat(value)),
+        };
+        let most = of(limits::PROPERTY_NAMESPACE, limits::PROPERTY_LOCAL, limits::PROPERTY_VALUE);
+        for (changes, code) in [
+            (vec![most.clone()], None),
+            (vec![most; 2], Some(ErrorCode::Limit)),
+            (vec![of(0, 1, 0); limits::PROPERTIES], None),
+            (vec![of(0, 1, 0); limits::PROPERTIES + 1], Some(ErrorCode::Limit)),
+            (vec![of(limits::PROPERTY_NAMESPACE + 1, 1, 0)], Some(ErrorCode::Limit)),
+            (vec![of(0, limits::PROPERTY_LOCAL + 1, 0)], Some(ErrorCode::Limit)),
+            (vec![of(0, 1, limits::PROPERTY_VALUE + 1)], Some(ErrorCode::Limit)),
+            (vec![of(1, 0, 0)], Some(ErrorCode::BadName)),
+        ] {
+            let found = PropertyChange::check_sizes(&changes).err().map(|why| why.code);
+            assert_eq!(found, code, "{} changes", changes.len());
+        }
+    }
+}

@@ -188,7 +188,7 @@ fn fields_of_replies() -> Vec<Field> {
         field("slaves", Redirect, Two, (1, 17), vec![0; 2 + MARK], |n| repeat(&endpoint(), n, 0)),
         field("addresses", Redirect, Two, (1, 8), redirect_addrs, |n| repeat(V4, n, 0)),
         field("address", AskMaster, Two, (0, 1024), vec![], |n| text(n, 0)),
-        field("error code", Error, Two, (1, 37), vec![], |_| vec![0; 4]),
+        field("error code", Error, Two, (1, 39), vec![], |_| vec![0; 4]),
         field("message", Error, Two, (0, 1024), vec![0, 1], |n| text(n, 2)),
         field("name", Entries, Two, (1, 255), vec![], |n| text(n, ENTRY_REST)),
         field("entry size", Entries, Eight, (0, limits::FILE_SIZE), entry, |_| vec![0; 12 + 2]),
@@ -475,7 +475,7 @@ fn tags_have_no_undefined_values() {
         empty("message of a master", FrameType::ToSlave, &[value], 9);
         empty("operation", FrameType::Operate, &[value], 7);
         empty("list of paths", FrameType::AskPaths, &[[0; 8].as_slice(), &[value]].concat(), 1);
-        empty("change", FrameType::ToMaster, &[[2].as_slice(), &[0; 16], &[value]].concat(), 5);
+        empty("change", FrameType::ToMaster, &[[2].as_slice(), &[0; 16], &[value]].concat(), 9);
         empty(
             "expectation",
             FrameType::ToMaster,

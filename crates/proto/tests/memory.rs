@@ -106,12 +106,12 @@ fn short_entries() -> Vec<(String, Vec<u8>)> {
         .concat()
     };
     let entries = |count: usize| {
-        [[2].as_slice(), &count.to_be_bytes()[6..], &vec![0; count * 17 + 2]].concat()
+        [[2].as_slice(), &count.to_be_bytes()[6..], &vec![0; count * 17 + 2 + 6]].concat()
     };
     let mut frames = Vec::new();
     for count in [1, 4, 5, 9, 129, 1025, 2049, limits::LINK_LIST] {
         // More do not fit into a frame.
-        let placed = count.min((limits::CONTROL_FRAME as usize - 5) / 17);
+        let placed = count.min((limits::CONTROL_FRAME as usize - 11) / 17);
         for (what, payload) in [("restored", restored(count)), ("entries", entries(placed))] {
             assert!(LinkMessage::decode(FrameType::ToSlave, &payload).is_ok(), "{count} {what}");
             let mut frame = Vec::new();

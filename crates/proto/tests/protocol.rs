@@ -221,6 +221,27 @@ fn the_table_of_limits_is_the_code_s() {
         limits::CERTIFICATE as u64,
         limits::FORWARDED_LOGINS as u64,
     ]);
+    let annotations = [
+        limits::PROPERTY_NAMESPACE,
+        limits::PROPERTY_LOCAL,
+        limits::PROPERTY_VALUE,
+        limits::PROPERTIES,
+        limits::PROPERTY_CHANGE,
+        limits::PROPERTIES_OF_PATH,
+        limits::PROPERTIES_OF_TREE,
+        limits::LOCK_OWNER,
+    ];
+    let locks = [
+        limits::LOCKS,
+        limits::LOCKS_PER_ACCOUNT,
+        limits::SHARED_LOCKS,
+        limits::LOCK_TOKENS,
+        limits::SHA256_PIECES,
+        limits::SHA256_OF_TREE,
+    ];
+    ours.extend(annotations.map(|n| n as u64));
+    ours.push(limits::LOCK_SECONDS.into());
+    ours.extend(locks.map(|n| n as u64));
     let theirs: Vec<u64> =
         table("## 9. Limits").iter().map(|row| row[1].parse().unwrap()).collect();
     assert_eq!(theirs, ours);

@@ -72,6 +72,10 @@ fn to_master() -> Vec<Field> {
     use FrameType::ToMaster;
     let change = |tag| tagged(2, 16, &[tag]);
     let put = tagged(2, 16, &[0, 0, 1, b'a']);
+    let property = [change(6), vec![0; 2], vec![0, 1]].concat();
+    let lock = [change(7), vec![0; 2 + 16]].concat();
+    let mebibyte = [0, 0, 0, 0, 0, 0x10, 0, 0];
+    let hashes = [change(9), vec![0; MARK + 32], mebibyte.to_vec()].concat();
     // What follows a change: what is expected, whether the mode is kept, tokens, whether it was
     // found, copies.
     const REST: usize = 1 + 1 + 2 + 1 + 2;
@@ -81,6 +85,24 @@ fn to_master() -> Vec<Field> {
         size("size to put", ToMaster, put, |_| vec![0; 32 + AFTER_DIGEST + REST]),
         field("folder to make", ToMaster, 4095, change(1), |n| path(n, MODE + REST)),
         field("path of another mode", ToMaster, 4095, change(5), |n| path(n, MODE + REST)),
+        field("changes of properties", ToMaster, 256, [change(6), vec![0; 2]].concat(), |n| {
+            repeat(&[0; 2 + 2 + 1], n, REST)
+        }),
+        field("namespace", ToMaster, 1024, property.clone(), |n| text(n, 2 + 1 + REST)),
+        field("local name", ToMaster, 255, [property.as_slice(), &[0; 2]].concat(), |n| {
+            text(n, 1 + REST)
+        }),
+        field("value", ToMaster, 32_768, [property.as_slice(), &[0, 0, 0, 0, 1]].concat(), |n| {
+            text(n, REST)
+        }),
+        field("user of a lock", ToMaster, 255, lock.clone(), |n| text(n, 2 + 2 + 4 + REST)),
+        field("owner of a lock", ToMaster, 4096, [lock.as_slice(), &[0; 2]].concat(), |n| {
+            text(n, 2 + 4 + REST)
+        }),
+        field("hashes of pieces", ToMaster, 1024, hashes, |n| repeat(&[0; 32], n, REST)),
+        field("lock tokens", ToMaster, 16, [change(4), vec![0; MARK + 2]].concat(), |n| {
+            repeat(&[0; 16], n, 1 + 2)
+        }),
         field("path to remove", ToMaster, 4095, change(2), |n| path(n, 1 + REST)),
         field("path to move", ToMaster, 4095, change(3), |n| path(n, 2 + REST)),
         field("path to move to", ToMaster, 4095, [change(3), vec![0; 2]].concat(), |n| {
