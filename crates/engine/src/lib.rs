@@ -37,6 +37,7 @@ mod session;
 mod staged;
 mod transfer_log;
 mod upload;
+mod upload_hasher;
 mod upload_prefix;
 mod watch;
 

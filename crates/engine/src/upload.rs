@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Instant;
 
+use relais_os::SplicePipe;
 use relais_proto::{
     Change, ChangeId, Digest, ErrorCode, Expect, FileTime, Kind, Lsn, Mode, PutRequest, Refusal,
     TreePath, WaitReason, limits,
@@ -24,6 +25,7 @@ use crate::staged::{
     hash_staged, is_complete_upload, store_time, sync, wait_for_commit,
 };
 use crate::transfer_log::{LoggedCommand, TransferRecord};
+use crate::upload_hasher::UploadHasher;
 
 /// Size up to which the target of a put is checked only once the content has come.
 ///
@@ -69,7 +71,7 @@ pub struct Upload {
     /// Name of the staged file once it is complete.
     sealed: StagedName,
     target: UploadTarget,
-    hasher: blake3::Hasher,
+    hasher: UploadHasher,
     at: u64,
     /// Bytes at the beginning that the client has not sent. Without more, nothing is kept.
     inherited: u64,
@@ -314,7 +316,7 @@ impl Upload {
             name,
             sealed: name.sealed(),
             target,
-            hasher,
+            hasher: UploadHasher::new(hasher),
             at: request.offset,
             inherited: 0,
             mode: mode.with_owner_access(Kind::File),
@@ -353,9 +355,9 @@ impl Upload {
         self.at
     }
 
-    /// Returns the digest of these bytes.
-    pub(crate) fn digest(&self) -> Digest {
-        Digest(self.hasher.finalize().into())
+    /// Waits for the digest of these bytes.
+    pub(crate) fn digest(&mut self) -> Result<Digest, Refusal> {
+        self.hasher.finish().map_err(|e| cannot_stage(&self.request.path, e))
     }
 
     /// Writes the next bytes.
@@ -363,20 +365,54 @@ impl Upload {
     /// # Errors
     /// The reason why the upload has failed. Its staged file is discarded.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
-        let written = self.try_write(bytes);
+        let written = self.try_write(bytes.len(), |file, at, hasher| {
+            file.write_all_at(bytes, at)?;
+            hasher.update(bytes, file, at)
+        });
         self.fail_on(written)
     }
 
-    fn try_write(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
+    /// Whether so much has come that the next bytes should come through a pipe, if they can.
+    #[must_use]
+    pub fn is_large(&self) -> bool {
+        self.hasher.is_beside()
+    }
+
+    /// Writes the bytes that `pipe` holds, without a copy to this process.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn write_from(&mut self, pipe: &mut SplicePipe) -> Result<(), Refusal> {
+        let length = pipe.held();
+        let mut is_dropped = true;
+        let written = self.try_write(length, |file, at, hasher| {
+            is_dropped = false;
+            pipe.empty_into(Some((file, at)))?;
+            hasher.follow(file, at, length as u64)
+        });
+        let written = match written {
+            Ok(()) if is_dropped => {
+                pipe.empty_into(None).map_err(|e| cannot_stage(&self.request.path, e))
+            }
+            written => written,
+        };
+        self.fail_on(written)
+    }
+
+    /// Has `write` write the next `length` bytes and hash them, unless they are here already.
+    fn try_write(
+        &mut self,
+        length: usize,
+        write: impl FnOnce(&File, u64, &mut UploadHasher) -> io::Result<()>,
+    ) -> Result<(), Refusal> {
         let path = &self.request.path;
-        let end = self.at + bytes.len() as u64;
+        let end = self.at + length as u64;
         if end > self.request.size.unwrap_or(limits::FILE_SIZE) {
             let message = "the upload has more bytes than announced";
             return Err(Refusal::at(path, ErrorCode::BadRequest, message));
         }
         if let UploadTarget::Staged(file) = &self.target {
-            file.write_all_at(bytes, self.at).map_err(|e| cannot_stage(path, e))?;
-            self.hasher.update(bytes);
+            write(file, self.at, &mut self.hasher).map_err(|e| cannot_stage(path, e))?;
         }
         self.at = end;
         if end - self.reported >= SPACE_CHECK_BYTES
@@ -416,8 +452,9 @@ impl Upload {
                 (&sealed.file, sealed.meta.size)
             }
         };
-        self.hasher = hash_staged(&self.context, file, len, path, keepalive)?;
-        Ok(self.digest())
+        let hasher = hash_staged(&self.context, file, len, path, keepalive)?;
+        self.hasher = UploadHasher::new(hasher);
+        self.digest()
     }
 
     /// Completes the upload; `digest` is what the client says about the content, if it says
@@ -456,7 +493,7 @@ impl Upload {
         let UploadTarget::Staged(file) = &self.target else {
             return self.finish_complete(digest, keepalive);
         };
-        let received = self.digest();
+        let received = self.hasher.finish().map_err(|e| cannot_stage(&path, e))?;
         if digest.is_some_and(|digest| digest != received) {
             let message = "the received bytes do not match the digest";
             return Err(Refusal::at(&path, ErrorCode::Damaged, message));
@@ -593,6 +630,7 @@ impl Upload {
     }
 
     fn discard_staged(&mut self) {
+        self.hasher.stop();
         if let UploadTarget::Staged(_) = std::mem::replace(&mut self.target, UploadTarget::Ended) {
             self.context.discard_upload(&self.name);
         }
@@ -604,6 +642,7 @@ impl Upload {
     /// client will resume it. This call waits for one that is doing so now. The file is unlocked
     /// meanwhile, so a client can resume at any time.
     fn suspend(&mut self) {
+        self.hasher.stop();
         let UploadTarget::Staged(file) = std::mem::replace(&mut self.target, UploadTarget::Ended)
         else {
             return;

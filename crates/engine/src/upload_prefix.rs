@@ -176,17 +176,23 @@ impl PrefixUpload {
     /// [`ErrorCode::Cut`] if they have not; [`ErrorCode::Damaged`] if they are the whole content
     /// and do not match its digest. Nothing is kept.
     pub fn complete(mut self) -> Result<Upload, Refusal> {
-        let checked = if self.upload.offset() != self.length {
-            let message = "the present content did not come completely";
-            Err(Refusal::at(&self.path, ErrorCode::Cut, message))
-        } else if self.digest.is_some_and(|digest| digest != self.upload.digest()) {
-            let message = "the present content does not match its digest";
-            Err(Refusal::at(&self.path, ErrorCode::Damaged, message))
-        } else {
-            Ok(())
-        };
+        let checked = self.check();
         self.upload.fail_on(checked)?;
         Ok(self.upload)
+    }
+
+    fn check(&mut self) -> Result<(), Refusal> {
+        if self.upload.offset() != self.length {
+            let message = "the present content did not come completely";
+            return Err(Refusal::at(&self.path, ErrorCode::Cut, message));
+        }
+        if let Some(digest) = self.digest
+            && self.upload.digest()? != digest
+        {
+            let message = "the present content does not match its digest";
+            return Err(Refusal::at(&self.path, ErrorCode::Damaged, message));
+        }
+        Ok(())
     }
 
     /// Discards the upload.

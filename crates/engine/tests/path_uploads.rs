@@ -14,6 +14,7 @@ use relais_engine::{
     Committed, Located, PathUpload, PendingUpload, Principal, Protocol, Session, Upload,
     UploadStart,
 };
+use relais_os::SplicePipe;
 use relais_proto::{Digest, ErrorCode, FileTime, IfMatch, Lsn, Mode, Refusal, TreePath};
 
 use self::host::{Fixture, Waiting};
@@ -111,6 +112,49 @@ fn cut_upload_is_continued_while_the_old_file_is_shown() {
         assert_eq!(fixture.text(), "0123456xyz!?");
         assert_eq!((pending(&session), fixture.staged()), (PendingUpload::None, Vec::new()));
         assert_eq!(fixture.engine.host().uploads().usage().number, 0);
+    });
+}
+
+/// Writes `bytes` through a pipe.
+fn write_from_pipe(upload: &mut Upload, bytes: &[u8]) {
+    let mut pipe = SplicePipe::new().unwrap();
+    for piece in bytes.chunks(60_000) {
+        pipe.fill(|writer, _| Ok(rustix::io::write(writer, piece)?)).unwrap();
+        upload.write_from(&mut pipe).unwrap();
+    }
+}
+
+#[test]
+fn large_upload_is_cut_continued_and_hashed() {
+    let fixture = Fixture::new();
+    fixture.with_writer(|| {
+        let mut session = fixture.session("ann");
+        let bytes: Vec<u8> = (0..5_000_003_u32).map(|at| (at % 251) as u8).collect();
+        let mut upload = begin(&session, UploadStart::New).unwrap();
+        upload.write(&bytes[..1_500_000]).unwrap();
+        assert!(upload.is_large());
+        write_from_pipe(&mut upload, &bytes[1_500_000..2_600_001]);
+        drop(upload);
+        // The staged file is unlocked at once, although a thread has hashed it.
+        assert_eq!(pending(&session), PendingUpload::Here(2_600_001));
+        let mut upload = begin(&session, UploadStart::At(2_600_001)).unwrap();
+        upload.write(&bytes[2_600_001..3_900_000]).unwrap();
+        write_from_pipe(&mut upload, &bytes[3_900_000..]);
+        let committed = commit(&mut session, upload).unwrap();
+        assert_eq!(committed.digest, Some(Digest(blake3::hash(&bytes).into())));
+        assert!(fs::read(fixture.root().join("f")).unwrap() == bytes);
+
+        // Appended to, discarded in the middle, and then replaced.
+        let mut upload = begin(&session, UploadStart::Append).unwrap();
+        write_from_pipe(&mut upload, &bytes[..3_000_000]);
+        upload.discard();
+        assert_eq!(pending(&session), PendingUpload::None);
+        let mut upload = begin(&session, UploadStart::Append).unwrap();
+        write_from_pipe(&mut upload, &bytes[..1_100_000]);
+        let committed = commit(&mut session, upload).unwrap();
+        let all = [&bytes, &bytes[..1_100_000]].concat();
+        assert_eq!(committed.digest, Some(Digest(blake3::hash(&all).into())));
+        assert!(fs::read(fixture.root().join("f")).unwrap() == all);
     });
 }
 

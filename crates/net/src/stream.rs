@@ -3,12 +3,14 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::net::{RecvFlags, SendFlags};
+use rustix::pipe::{SpliceFlags, splice};
 use socket2::{SockRef, Socket, TcpKeepalive};
 
 use crate::readiness;
@@ -151,6 +153,18 @@ impl Stream {
         match self.tls {
             Some(_) => Err(rustix::io::Errno::OPNOTSUPP),
             None => rustix::fs::sendfile(&self.socket, file, Some(at), len),
+        }
+    }
+
+    /// Moves received bytes to a pipe without a copy, without waiting; returns 0 at their end.
+    ///
+    /// # Errors
+    /// As the system call `splice`; [`Errno::OPNOTSUPP`](rustix::io::Errno::OPNOTSUPP) if the
+    /// stream is encrypted.
+    pub fn receive_into(&self, pipe: BorrowedFd<'_>, most: usize) -> rustix::io::Result<usize> {
+        match self.tls {
+            Some(_) => Err(rustix::io::Errno::OPNOTSUPP),
+            None => splice(&self.socket, None, pipe, None, most, SpliceFlags::NONBLOCK),
         }
     }
 

@@ -1,7 +1,8 @@
 //! What the programs need of the operating system beyond the standard library.
 //!
 //! The crate owns the atomic replacement of files, random bytes, wake-ups and queues between
-//! threads, and sockets that pass messages and descriptors between processes. It never knows what
+//! threads, sockets that pass messages and descriptors between processes, and pipes that pass bytes
+//! without a copy. It never knows what
 //! the bytes mean, and starts no thread and no process.
 
 mod atomic_file;
@@ -9,6 +10,7 @@ mod mailbox;
 mod message_socket;
 mod process_mailbox;
 mod random;
+mod splice_pipe;
 mod waker;
 
 pub use atomic_file::{
@@ -18,4 +20,5 @@ pub use mailbox::{Mailbox, MailboxSender};
 pub use message_socket::{MessageListener, MessageSocket, Received};
 pub use process_mailbox::{ProcessMailbox, ProcessMessage};
 pub use random::random;
+pub use splice_pipe::SplicePipe;
 pub use waker::Waker;

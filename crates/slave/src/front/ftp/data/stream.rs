@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use log::debug;
 use relais_net::tls::{DataDirection, TlsServer};
 use relais_net::{MinimumThroughput, Stream};
+use relais_os::SplicePipe;
 use relais_transfer::{SendOutcome, is_of_the_file, read_full};
 use rustix::event::PollFlags;
 use rustix::net::SendFlags;
@@ -180,6 +181,28 @@ impl DataStream {
                 }
                 Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
                     return Err(DataError::NoCloseNotify);
+                }
+                Err(e) => self.wait_after(e, PollFlags::IN, control)?,
+            }
+        }
+    }
+
+    /// Moves some bytes to `pipe` without a copy, and returns their number; 0 at the end of the data.
+    ///
+    /// The data must not be encrypted.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub fn read_into(
+        &mut self,
+        pipe: &mut SplicePipe,
+        control: &mut dyn ControlWatch,
+    ) -> Result<usize, DataError> {
+        loop {
+            match pipe.fill(|to, most| Ok(self.stream.receive_into(to, most)?)) {
+                Ok(got) => {
+                    self.count(got as u64, control)?;
+                    return Ok(got);
                 }
                 Err(e) => self.wait_after(e, PollFlags::IN, control)?,
             }

@@ -8,10 +8,12 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use log::debug;
 use relais_engine::{Committed, KeepAlive, PathUpload, Upload, UploadStart};
 use relais_ftp::ascii::Decoder;
 use relais_ftp::{Reply, TransferType};
 use relais_net::tls::DataDirection;
+use relais_os::SplicePipe;
 use relais_proto::{TreePath, WaitReason};
 
 use super::names;
@@ -133,36 +135,81 @@ fn receive_all(
     data: &mut DataStream,
     upload: &mut Upload,
 ) -> Result<(), CommandError> {
-    let mut decoder = (ftp.state.transfer_type == TransferType::Ascii).then(Decoder::default);
-    let mut converted = Vec::new();
-    let mut buffer = vec![0; SMALL_BUFFER];
-    loop {
-        let got = match data.read(&mut buffer, &mut ftp.control) {
-            Ok(0) => break,
-            Ok(got) => got,
-            Err(DataError::NoCloseNotify) if ftp.context.config.tls_eof == TlsEof::Lenient => break,
-            Err(e) => return Err(e.into()),
-        };
-        match &mut decoder {
-            None => upload.write(&buffer[..got])?,
-            Some(decoder) => {
-                converted.clear();
-                decoder.decode(&buffer[..got], &mut converted);
-                upload.write(&converted)?;
-            }
+    let decoder = match ftp.state.transfer_type {
+        TransferType::Image => {
+            receive_image(ftp, data, upload)?;
+            None
         }
-        if got == SMALL_BUFFER {
-            buffer.resize(BUFFER, 0);
-        }
-    }
+        TransferType::Ascii => Some(receive_text(ftp, data, upload)?),
+    };
     // ABOR or the end of the control connection may have come before the end of the data.
     ftp.control.attend(data.moved()).map_err(DataError::from)?;
     if let Some(decoder) = decoder {
-        converted.clear();
-        decoder.finish(&mut converted);
-        upload.write(&converted)?;
+        let mut rest = Vec::new();
+        decoder.finish(&mut rest);
+        upload.write(&rest)?;
     }
     Ok(())
+}
+
+/// Receives bytes as they are. Those of large content go from the socket to the file without a
+/// copy.
+fn receive_image(
+    ftp: &mut FtpSession,
+    data: &mut DataStream,
+    upload: &mut Upload,
+) -> Result<(), CommandError> {
+    let mut buffer = vec![0; SMALL_BUFFER];
+    while let Some(got) = read(ftp, data, &mut buffer)? {
+        upload.write(&buffer[..got])?;
+        if upload.is_large()
+            && !data.is_encrypted()
+            && let Some(mut pipe) = make_pipe()
+        {
+            while data.read_into(&mut pipe, &mut ftp.control)? > 0 {
+                upload.write_from(&mut pipe)?;
+            }
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Makes the pipe of a large upload. Its user can have only so many; others are copied.
+fn make_pipe() -> Option<SplicePipe> {
+    SplicePipe::new().inspect_err(|e| debug!("an upload is copied for lack of a pipe: {e}")).ok()
+}
+
+/// Receives lines, and converts their ends; the decoder may hold the last byte.
+fn receive_text(
+    ftp: &mut FtpSession,
+    data: &mut DataStream,
+    upload: &mut Upload,
+) -> Result<Decoder, CommandError> {
+    let (mut decoder, mut converted) = (Decoder::default(), Vec::new());
+    let mut buffer = vec![0; SMALL_BUFFER];
+    while let Some(got) = read(ftp, data, &mut buffer)? {
+        converted.clear();
+        decoder.decode(&buffer[..got], &mut converted);
+        upload.write(&converted)?;
+    }
+    Ok(decoder)
+}
+
+/// Reads some bytes, and makes the buffer larger for the next ones; none at the end of the data.
+fn read(
+    ftp: &mut FtpSession,
+    data: &mut DataStream,
+    buffer: &mut Vec<u8>,
+) -> Result<Option<usize>, CommandError> {
+    let got = match data.read(buffer, &mut ftp.control) {
+        Err(DataError::NoCloseNotify) if ftp.context.config.tls_eof == TlsEof::Lenient => 0,
+        got => got?,
+    };
+    if got == SMALL_BUFFER {
+        buffer.resize(BUFFER, 0);
+    }
+    Ok((got > 0).then_some(got))
 }
 
 /// Adds to the reply for a cut upload that it can be continued.
