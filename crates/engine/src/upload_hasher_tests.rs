@@ -3,7 +3,7 @@ use std::os::unix::fs::FileExt;
 use super::*;
 
 fn content(length: u64) -> Vec<u8> {
-    (0..length).map(|at| (at % 251) as u8 ^ (at >> 16) as u8).collect()
+    (0..length).map(|at| u8::try_from((at % 251) ^ (at / 65_536 % 256)).unwrap()).collect()
 }
 
 fn digest(bytes: &[u8]) -> Digest {

@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn bytes_arrive_at_their_offset() {
         let (mut pipe, file) = (SplicePipe::new().unwrap(), tempfile::tempfile().unwrap());
-        let bytes: Vec<u8> = (0..CAPACITY).map(|at| (at % 251) as u8).collect();
+        let bytes: Vec<u8> = (0..CAPACITY).map(|at| u8::try_from(at % 251).unwrap()).collect();
         let mut at = 3;
         for length in [1, 100_000, CAPACITY] {
             fill(&mut pipe, &bytes[..length]);
