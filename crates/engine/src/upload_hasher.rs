@@ -134,8 +134,7 @@ impl Follower {
     fn start(hasher: blake3::Hasher, file: &File, at: u64) -> io::Result<Self> {
         let file = file.try_clone()?;
         let position = Position { written: at, hashed: at, goal: Goal::Follow, has_ended: false };
-        let progress =
-            Arc::new(Progress { position: Mutex::new(position), moved: Condvar::new() });
+        let progress = Arc::new(Progress { position: Mutex::new(position), moved: Condvar::new() });
         let ending = Ending(progress.clone());
         let run = move || ending.0.hash(hasher, &file);
         let thread = std::thread::Builder::new().name("hash".to_owned()).spawn(run)?;
