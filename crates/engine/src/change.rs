@@ -1,5 +1,7 @@
 //! A change on its way to the catalogue writer, and its id.
 
+use std::collections::VecDeque;
+
 use relais_proto::{ChangeId, Digest, Lsn, TreePath};
 use relais_storage::Proposal;
 
@@ -17,6 +19,16 @@ const ACCOUNT: &str = "relais 2026-11 tag of an account 1";
 pub struct PreparedChange {
     pub(crate) proposal: Proposal,
     pub(crate) record: TransferRecord,
+    /// Changes that are handed in after this one was made, one after the other.
+    pub(crate) follow_ups: VecDeque<Proposal>,
+    /// The answer of this change, while a follow-up is pending. The client gets one for all.
+    pub(crate) committed: Option<Committed>,
+}
+
+impl PreparedChange {
+    pub(crate) fn new(proposal: Proposal, record: TransferRecord) -> Self {
+        Self { proposal, record, follow_ups: VecDeque::new(), committed: None }
+    }
 }
 
 /// A change that was made.

@@ -102,7 +102,7 @@ impl Session {
         })
     }
 
-    fn prepare(
+    pub(crate) fn prepare(
         &self,
         command: LoggedCommand,
         (path, to): (&TreePath, Option<&TreePath>),
@@ -112,16 +112,8 @@ impl Session {
     ) -> Result<PreparedChange, Refusal> {
         let mut record = self.begin(command, path, to, keepalive)?;
         let (id, change) = self.context.recorded(&mut record, change(&self.context.principal))?;
-        let proposal = Proposal {
-            id,
-            change,
-            expect,
-            keep_mode: false,
-            tokens: Vec::new(),
-            staged: None,
-            synced: false,
-            copies: 0,
-        };
-        Ok(PreparedChange { proposal, record })
+        let tokens = self.lock_tokens.clone();
+        let proposal = Proposal { expect, tokens, ..Proposal::new(id, change) };
+        Ok(PreparedChange::new(proposal, record))
     }
 }

@@ -35,7 +35,10 @@ pub struct CopyRequest {
 }
 
 impl Session {
-    /// Prepares to copy a file. The copy has the time and, if it is new, the mode of the file.
+    /// Prepares to copy a file. The copy has the time, the properties and, if it is new, the mode
+    /// of the file.
+    ///
+    /// The properties follow as changes of their own, before the copy is answered.
     ///
     /// # Errors
     /// [`ErrorCode::Changed`] if the file is not what `if_match` names, or changes meanwhile;
@@ -52,10 +55,12 @@ impl Session {
         let opened = context.principal.resolve_below(&from).and_then(|from| {
             content::open(context, &from, keepalive)?.and_then(|file| {
                 let facts = content::check_wanted(context, &from, &file, if_match, keepalive)?;
-                Ok((from, file, facts))
+                let follow_ups =
+                    self.property_copies(id, &from, &context.principal.resolve(&to)?)?;
+                Ok((from, file, facts, follow_ups))
             })
         });
-        let (from, file, facts) = match context.recorded(&mut record, opened)? {
+        let (from, file, facts, follow_ups) = match context.recorded(&mut record, opened)? {
             Located::Here(opened) => opened,
             Located::Elsewhere(holders) => {
                 record.end(Ok(()));
@@ -89,7 +94,8 @@ impl Session {
             }
         });
         let digest: Digest = upload.fail_on(verified)?;
-        upload.finish(Some(digest), keepalive).map(Located::Here)
+        let change = upload.finish(Some(digest), keepalive)?;
+        Ok(Located::Here(PreparedChange { follow_ups, ..change }))
     }
 }
 

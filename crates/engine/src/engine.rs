@@ -23,6 +23,7 @@ use crate::hash_semaphore::HashSemaphore;
 use crate::host::{Host, ProposalChannel};
 use crate::login_renewal::LoginRenewer;
 use crate::owner::Owner;
+use crate::sha256::Computations;
 use crate::transfer_log::TransferLog;
 
 /// Error in `status` if the folder's path no longer leads to the served folder.
@@ -74,6 +75,7 @@ pub struct Engine {
     pub(crate) staging: Staging,
     pub(crate) hash_semaphore: HashSemaphore,
     pub(crate) active_uploads: ActiveUploads,
+    pub(crate) computations: Computations,
     /// Renews logins; none before the process has set it.
     login_renewer: OnceLock<Arc<dyn LoginRenewer>>,
     /// Set when the process stops.
@@ -94,6 +96,7 @@ impl Engine {
             staging: Staging::open(&settings.folder)?,
             hash_semaphore: HashSemaphore::new(settings.parallel_hashes),
             active_uploads: ActiveUploads::default(),
+            computations: Computations::default(),
             settings,
             login_renewer: OnceLock::new(),
             stopping: AtomicBool::new(false),

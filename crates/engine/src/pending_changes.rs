@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use log::{debug, error};
 use relais_os::Received;
-use relais_proto::{Change, Refusal, WaitReason};
+use relais_proto::{Change, Refusal, WaitReason, limits};
 use relais_storage::{CatalogStore, CommitReceipt, Proposal, changes_unavailable};
 
 use crate::change::{Committed, PreparedChange};
@@ -77,7 +77,9 @@ impl PendingChanges {
         mut change: PreparedChange,
         keepalive: &mut dyn KeepAlive,
     ) -> Result<Option<PreparedChange>, Refusal> {
-        if self.changes.len() >= MOST_PENDING {
+        // The answer to a change with a follow-up comes with that of the follow-up.
+        let has_follow_up = self.changes.back().is_some_and(|last| !last.follow_ups.is_empty());
+        if self.changes.len() >= MOST_PENDING || has_follow_up {
             return Ok(Some(change));
         }
         let submitted = self.try_submit(&change.proposal, keepalive);
@@ -161,6 +163,22 @@ impl PendingChanges {
         Err(changes_unavailable("the slave has no replicator at the moment"))
     }
 
+    /// Hands a change in and waits for its answer. No other change may be pending.
+    pub fn commit(
+        &mut self,
+        change: PreparedChange,
+        keepalive: &mut dyn KeepAlive,
+    ) -> Result<Committed, Refusal> {
+        self.submit(change, keepalive)?;
+        loop {
+            if let Some(answer) = self.answer(keepalive) {
+                return answer;
+            }
+            wait_for(self.channel(), limits::WAIT_EVERY / 10);
+            keep_waiting(keepalive, WaitReason::Storing)?;
+        }
+    }
+
     /// Returns the answer to the oldest change, if it has come.
     pub fn answer(&mut self, keepalive: &mut dyn KeepAlive) -> Option<Result<Committed, Refusal>> {
         if let Some(refusal) = self.failed.pop_front() {
@@ -175,8 +193,23 @@ impl PendingChanges {
                     self.context.release_upload(staged);
                 }
                 let result = self.context.recorded(&mut change.record, result);
+                let made = match result {
+                    Ok(receipt) => self.committed(receipt, &change.proposal.change),
+                    Err(refusal) => return Some(Err(refusal)),
+                };
+                // A follow-up does not change what the client is told about its change.
+                let made =
+                    change.committed.map_or(made, |first| Committed { lsn: made.lsn, ..first });
+                if let Some(proposal) = change.follow_ups.pop_front() {
+                    change = PreparedChange { proposal, committed: Some(made), ..change };
+                    return match self.submit(change, keepalive) {
+                        Ok(None) => None,
+                        Ok(Some(_)) => Some(Err(writer_ended())),
+                        Err(refusal) => Some(Err(refusal)),
+                    };
+                }
                 change.record.end(Ok(()));
-                Some(result.map(|receipt| self.committed(receipt, &change.proposal.change)))
+                Some(Ok(made))
             }
             Ok(Received::Nothing)
                 if self.changes.is_empty()

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use relais_cluster::freshness::may_read;
-use relais_proto::{ErrorCode, Lsn, Metrics, Refusal, TreePath, WaitReason, limits};
+use relais_proto::{ErrorCode, LockToken, Lsn, Metrics, Refusal, TreePath, WaitReason};
 
 use crate::active_uploads::Disconnect;
 use crate::change::{Committed, PreparedChange, account_tag};
 use crate::context::SessionContext;
 use crate::cut_upload::ReportedSize;
-use crate::engine::{DISPLACED, Engine, HALTED, wait_for};
-use crate::keep_alive::{KeepAlive, keep_waiting, poll};
+use crate::engine::{DISPLACED, Engine, HALTED};
+use crate::keep_alive::{KeepAlive, poll};
 use crate::pending_changes::PendingChanges;
 use crate::principal::Principal;
 use crate::protocol::Protocol;
@@ -41,6 +41,8 @@ pub struct Session {
     pending: PendingChanges,
     /// What the user was last told about the size at a path.
     pub(crate) reported_size: RefCell<Option<ReportedSize>>,
+    /// Tokens of the locks that the following changes may use.
+    pub(crate) lock_tokens: Vec<LockToken>,
 }
 
 /// The state of this slave.
@@ -71,7 +73,13 @@ impl Session {
         let context =
             Arc::new(SessionContext { engine, principal, protocol, address, disconnect, renewed });
         let pending = PendingChanges::new(context.clone());
-        Self { pending, context, seen_lsn, reported_size: RefCell::default() }
+        Self {
+            pending,
+            context,
+            seen_lsn,
+            reported_size: RefCell::default(),
+            lock_tokens: Vec::new(),
+        }
     }
 
     /// Returns the engine.
@@ -233,14 +241,7 @@ impl Session {
         change: PreparedChange,
         keepalive: &mut dyn KeepAlive,
     ) -> Result<Committed, Refusal> {
-        self.submit(change, keepalive)?;
-        loop {
-            if let Some(answer) = self.answer(keepalive) {
-                return answer;
-            }
-            wait_for(self.pending.channel(), limits::WAIT_EVERY / 10);
-            keep_waiting(keepalive, WaitReason::Storing)?;
-        }
+        self.pending.commit(change, keepalive)
     }
 
     /// Whether changes have been handed in that have no answer yet.

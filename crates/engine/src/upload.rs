@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use relais_os::SplicePipe;
 use relais_proto::{
-    Change, ChangeId, Digest, ErrorCode, Expect, FileTime, Kind, Lsn, Mode, PutRequest, Refusal,
-    TreePath, WaitReason, limits,
+    Change, ChangeId, Digest, ErrorCode, Expect, FileTime, Kind, LockToken, Lsn, Mode, PutRequest,
+    Refusal, TreePath, WaitReason, limits,
 };
 use relais_storage::{Commit, Proposal, StagedName, changes_unavailable_at, refuse};
 use relais_tree::{TreeError, set_mode};
@@ -19,6 +19,7 @@ use relais_tree::{TreeError, set_mode};
 use crate::change::{Committed, PreparedChange, bind_id};
 use crate::context::SessionContext;
 use crate::keep_alive::{KeepAlive, poll};
+use crate::locks::check_unlocked;
 use crate::session::Session;
 use crate::staged::{
     COMPLETION_WAIT, HANDOVER_TIMEOUT, POLL_INTERVAL, StagedState, cannot_stage, find_staged,
@@ -77,6 +78,8 @@ pub struct Upload {
     inherited: u64,
     /// Mode of the file if it is new.
     mode: Mode,
+    /// Tokens of the locks that the change may use.
+    tokens: Vec<LockToken>,
     /// Bytes that the table of unfinished uploads knows of.
     reported: u64,
     record: TransferRecord,
@@ -105,8 +108,9 @@ impl Session {
         mut record: TransferRecord,
         keepalive: &mut dyn KeepAlive,
     ) -> Result<Upload, Refusal> {
-        let begun = begin(&self.context, request, source, keepalive);
+        let begun = begin(&self.context, request, source, &self.lock_tokens, keepalive);
         let mut upload = self.context.recorded(&mut record, begun)?;
+        upload.tokens.clone_from(&self.lock_tokens);
         upload.activate(record);
         Ok(upload)
     }
@@ -164,6 +168,7 @@ fn begin(
     context: &Arc<SessionContext>,
     mut request: PutRequest,
     source: Option<&TreePath>,
+    tokens: &[LockToken],
     keepalive: &mut dyn KeepAlive,
 ) -> Result<Upload, Refusal> {
     if request.path.is_root() {
@@ -175,7 +180,7 @@ fn begin(
     request.path = context.principal.resolve(&request.path)?;
     let (path, size, at) = (request.path.clone(), request.size, request.offset);
     if size.is_none_or(|size| size > SMALL_UPLOAD) {
-        check_target(context, &path)?;
+        check_target(context, &path, tokens)?;
     }
     request.id = match source {
         None => bind_id(&context.principal, request.id, b"put", &[&path], size),
@@ -268,7 +273,12 @@ fn committed(
 /// Checks the target of a put before its content is sent.
 ///
 /// The check that counts is made with the change itself.
-pub(crate) fn check_target(context: &SessionContext, path: &TreePath) -> Result<(), Refusal> {
+pub(crate) fn check_target(
+    context: &SessionContext,
+    path: &TreePath,
+    tokens: &[LockToken],
+) -> Result<(), Refusal> {
+    check_unlocked(context, path, tokens)?;
     let is_folder = || Refusal::at(path, ErrorCode::IsFolder, "a folder has that name");
     let (parent, _) = path.split_last().ok_or_else(is_folder)?;
     if context.settings.is_cluster_member {
@@ -320,6 +330,7 @@ impl Upload {
             at: request.offset,
             inherited: 0,
             mode: mode.with_owner_access(Kind::File),
+            tokens: Vec::new(),
             reported: request.offset,
             record: TransferRecord::default(),
             request,
@@ -474,7 +485,7 @@ impl Upload {
         if let Change::Put { size, .. } = proposal.change {
             self.record.set_bytes(size);
         }
-        Ok(PreparedChange { proposal, record: self.record.take() })
+        Ok(PreparedChange::new(proposal, self.record.take()))
     }
 
     fn try_finish(
@@ -559,7 +570,9 @@ impl Upload {
     ) -> Proposal {
         let PutRequest { id, ref path, expect, copies, .. } = self.request;
         let change = Change::Put { path: path.clone(), size, digest, mtime, mode: self.mode };
-        Proposal { id, change, expect, keep_mode: true, tokens: Vec::new(), staged, synced, copies }
+        let tokens = self.tokens.clone();
+        let proposal = Proposal::new(id, change);
+        Proposal { expect, keep_mode: true, staged, synced, copies, tokens, ..proposal }
     }
 
     /// Makes the proposal for content that an earlier session has received completely.

@@ -1,7 +1,8 @@
 //! Proposals of changes and their results.
 
 use relais_proto::{
-    Change, ChangeId, Digest, ErrorCode, Expect, LockToken, Lsn, Refusal, limits, wire_struct,
+    Change, ChangeId, ContentHashes, Digest, ErrorCode, Expect, LockToken, Lsn, Refusal, limits,
+    wire_struct,
 };
 
 use crate::staging::StagedName;
@@ -18,8 +19,6 @@ wire_struct! {
         pub expect: Expect,
         /// Whether a put keeps the mode of the file that it replaces.
         pub keep_mode: bool,
-        /// Tokens of the locks that the change may use.
-        pub tokens: Vec<LockToken> [limits::LOCK_TOKENS],
         /// Staged file with the content of a put.
         pub staged: Option<StagedName>,
         /// Whether the content is synced already.
@@ -27,6 +26,10 @@ wire_struct! {
         /// Number of disks that must hold the content before the result; 0 for the setting of the
         /// cluster.
         pub copies: u16,
+        /// Tokens of the locks that the change may use.
+        pub tokens: Vec<LockToken> [limits::LOCK_TOKENS],
+        /// SHA-256 hashes of the content of a put, to be recorded once the put has a number.
+        pub hashes: Option<ContentHashes>,
     }
 
     /// Receipt of a committed change.
@@ -41,6 +44,24 @@ wire_struct! {
         /// Whether the change was committed just now. An earlier change may be superseded at its
         /// path.
         pub fresh: bool,
+    }
+}
+
+impl Proposal {
+    /// Returns the proposal of a change without content and precondition.
+    #[must_use]
+    pub fn new(id: ChangeId, change: Change) -> Self {
+        Self {
+            id,
+            change,
+            expect: Expect::Any,
+            keep_mode: false,
+            staged: None,
+            synced: false,
+            copies: 0,
+            tokens: Vec::new(),
+            hashes: None,
+        }
     }
 }
 

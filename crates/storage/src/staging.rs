@@ -29,6 +29,8 @@ const FORMER: &str = relais_tree::FORMER;
 const BASE: &str = ".base";
 /// Binding of the uploads by path.
 const BY_PATH: u64 = u64::MAX;
+/// Binding of the files that say that a content is being hashed.
+const HASHING: u64 = u64::MAX - 1;
 /// Name of the folder of removed files.
 const REMOVED: &str = "removed";
 
@@ -103,6 +105,17 @@ impl StagedName {
         id[4..8].copy_from_slice(&put.epoch.to_be_bytes());
         id[8..16].copy_from_slice(&put.number.to_be_bytes());
         Self { id: ChangeId(id), binding: 0, is_sealed: false }
+    }
+
+    /// Returns the name of the empty file that is locked while the content of a put is hashed.
+    #[must_use]
+    pub fn for_hashing(put: Lsn) -> Self {
+        Self { binding: HASHING, ..Self::for_put(put) }
+    }
+
+    /// Returns whether the file belongs to an upload.
+    fn is_of_upload(&self) -> bool {
+        !self.is_fetched() && self.binding != HASHING
     }
 
     /// Returns the put of fetched content, or of content that is held for another path.
@@ -286,7 +299,7 @@ impl Staging {
             if age > limits::STAGED_TIME.as_secs() {
                 self.discard_abandoned(name);
             } else if let Some(name) = std::str::from_utf8(name).ok().and_then(StagedName::parse)
-                && !name.is_fetched()
+                && name.is_of_upload()
             {
                 unfinished.push(UnfinishedUpload {
                     name,

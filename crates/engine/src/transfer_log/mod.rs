@@ -53,6 +53,15 @@ pub enum LoggedCommand {
     /// Copies a file.
     #[serde(rename = "cp")]
     Copy,
+    /// Sets properties of a file or a folder.
+    #[serde(rename = "properties")]
+    SetProperties,
+    /// Locks a file or a folder, or extends a lock.
+    #[serde(rename = "lock")]
+    Lock,
+    /// Ends a lock.
+    #[serde(rename = "unlock")]
+    Unlock,
 }
 
 #[derive(Serialize)]

@@ -18,8 +18,10 @@ use relais_tree::TreeError;
 const SOCKET: &str = "writer.socket";
 /// Most sessions that wait for the writer to accept them.
 const BACKLOG: i32 = 4096;
-/// Longest message in bytes: two paths and a few fields.
-const MESSAGE: usize = 2 * limits::PATH + 1024;
+/// Longest request in bytes: a path, and the properties of one change.
+pub const REQUEST: usize = limits::PROPERTY_CHANGE + 16 * 1024;
+/// Longest other message in bytes: a path and a few fields.
+const ANSWER: usize = 2 * limits::PATH + 1024;
 
 wire_enum! {
     /// A request of a session to the replicator.
@@ -44,7 +46,16 @@ fn receive<T>(
     socket: &MessageSocket,
     decode: impl FnOnce(&mut Decoder<'_>) -> Result<T, WireError>,
 ) -> io::Result<Received<T>> {
-    socket.receive(&mut [0; MESSAGE])?.try_map(|(bytes, _)| {
+    receive_into(&mut [0; ANSWER], socket, decode)
+}
+
+/// Reads one message, which fits into a buffer.
+fn receive_into<T>(
+    buffer: &mut [u8],
+    socket: &MessageSocket,
+    decode: impl FnOnce(&mut Decoder<'_>) -> Result<T, WireError>,
+) -> io::Result<Received<T>> {
+    socket.receive(buffer)?.try_map(|(bytes, _)| {
         let mut from = Decoder::new(bytes);
         decode(&mut from)
             .and_then(|message| from.finish().map(|()| message))
@@ -135,7 +146,7 @@ impl ReplicatorEnd {
     /// # Errors
     /// Returns the errors of the system calls, or an error for a malformed owner.
     pub fn greet(&self) -> io::Result<Received<Owner>> {
-        let owner = self.0.receive(&mut [0; MESSAGE])?.try_map(|(bytes, _)| {
+        let owner = self.0.receive(&mut [0; ANSWER])?.try_map(|(bytes, _)| {
             std::str::from_utf8(bytes).map(Owner::from_text).map_err(io::Error::other)
         })?;
         if let Received::Message(_) = owner {
@@ -144,12 +155,12 @@ impl ReplicatorEnd {
         Ok(owner)
     }
 
-    /// Reads the next request.
+    /// Reads the next request, through a buffer of [`REQUEST`] bytes.
     ///
     /// # Errors
     /// Returns the error of the system call, or an error for a malformed message.
-    pub fn next_request(&self) -> io::Result<Received<ChannelRequest>> {
-        receive(&self.0, ChannelRequest::decode)
+    pub fn next_request(&self, buffer: &mut [u8]) -> io::Result<Received<ChannelRequest>> {
+        receive_into(buffer, &self.0, ChannelRequest::decode)
     }
 
     /// Answers the oldest unanswered proposal. Returns `false` if the result cannot be sent; the

@@ -12,7 +12,7 @@ use relais_proto::{Change, FairQueue, FolderId, LogRateLimiter};
 use relais_storage::{BATCH, ProposalResult, SessionRequests};
 use rustix::event::{PollFd, PollFlags};
 
-use super::channel::{ChannelRequest, ReplicatorEnd};
+use super::channel::{ChannelRequest, REQUEST, ReplicatorEnd};
 use crate::poll::wait_for;
 
 /// Cost of a change that is committed and synced in a batch of its own. Others cost 1.
@@ -34,6 +34,8 @@ pub struct ProposalReceiver {
     accepts_again: Option<Instant>,
     /// Channels with unread messages, in turns by owner and then by channel.
     turns: FairQueue<Owner, u64, ()>,
+    /// Buffer for one request.
+    buffer: Box<[u8]>,
 }
 
 #[derive(Debug)]
@@ -57,6 +59,7 @@ impl ProposalReceiver {
             paused: BTreeSet::new(),
             accepts_again: None,
             turns: FairQueue::new(usize::MAX),
+            buffer: vec![0; REQUEST].into(),
         }
     }
 
@@ -111,7 +114,7 @@ impl ProposalReceiver {
             if self.paused.contains(&number) {
                 continue;
             }
-            match channel.end.next_request() {
+            match channel.end.next_request(&mut self.buffer) {
                 Ok(Received::Message(ChannelRequest::Change(proposal))) => {
                     cost += cost_of(&proposal.change);
                     count += 1;

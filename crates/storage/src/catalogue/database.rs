@@ -13,7 +13,7 @@ use crate::sys::sqlite::keep_names;
 /// Name of the file in the metadata folder.
 const FILE: &str = "catalogue.db";
 /// Must be raised with every change of the tables, or of what a trigger does.
-const SCHEMA_VERSION: i64 = 8;
+const SCHEMA_VERSION: i64 = 9;
 /// Bytes reserved for the write-ahead log: about its size when SQLite starts it anew.
 const LOG: u32 = 4 * 1024 * 1024;
 /// Free disk space required for the reservation, in bytes. A smaller disk is left to the files.
@@ -42,6 +42,10 @@ const STATEMENTS: usize = 256;
 /// if a removed file is still on the disk. `change` has the committed changes by id. `peer` has the
 /// slaves of the cluster; its `addrs` are their addresses, with spaces between them. `event` has
 /// what the latest changes did at which path, see `events.rs`.
+///
+/// `property`, `lock` and `sha256` have the annotations of the tree, see `annotations.rs`. The root
+/// has the empty folder and the empty name. `expires` is in milliseconds since 1970 UTC; `lock` and
+/// `hashes` are encoded as on the wire.
 const SCHEMA: &str = "
 CREATE TABLE entry (
     folder TEXT NOT NULL, name TEXT NOT NULL, kind INTEGER NOT NULL, mode INTEGER NOT NULL,
@@ -86,6 +90,19 @@ CREATE INDEX change_number ON change (epoch, number);
 CREATE TABLE event (seq INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, number INTEGER NOT NULL,
     kind INTEGER NOT NULL, path TEXT NOT NULL, source TEXT NOT NULL);
 CREATE INDEX event_number ON event (epoch, number);
+CREATE TABLE property (
+    folder TEXT NOT NULL, name TEXT NOT NULL, namespace TEXT NOT NULL, local TEXT NOT NULL,
+        value TEXT NOT NULL,
+    PRIMARY KEY (folder, name, namespace, local)
+) WITHOUT ROWID;
+CREATE TABLE lock (
+    folder TEXT NOT NULL, name TEXT NOT NULL, token BLOB NOT NULL, expires INTEGER NOT NULL,
+        lock BLOB NOT NULL,
+    PRIMARY KEY (folder, name, token)
+) WITHOUT ROWID;
+CREATE INDEX expiry ON lock (expires);
+CREATE TABLE sha256 (epoch INTEGER NOT NULL, number INTEGER NOT NULL, hashes BLOB NOT NULL,
+    PRIMARY KEY (epoch, number)) WITHOUT ROWID;
 CREATE TRIGGER file_hashed AFTER UPDATE OF digest ON entry WHEN OLD.digest IS NULL
     AND NEW.digest IS NOT NULL BEGIN
     UPDATE total SET n = n - 1 WHERE what = 'relais_unhashed'; END;
@@ -127,8 +144,20 @@ fn totals() -> String {
 }
 
 /// Tables, also those of older schemas.
-const TABLES: [&str; 9] =
-    ["entry", "skipped", "total", "meta", "change", "kept", "unapplied", "peer", "event"];
+const TABLES: [&str; 12] = [
+    "entry",
+    "skipped",
+    "total",
+    "meta",
+    "change",
+    "kept",
+    "unapplied",
+    "peer",
+    "event",
+    "property",
+    "lock",
+    "sha256",
+];
 
 /// Returns the current path of the database, for messages.
 pub(super) fn file(own: &MetadataFolder) -> PathBuf {

@@ -12,6 +12,8 @@ use crate::error::Result;
 
 /// Number of a break in the column `kind`.
 const BREAK: i64 = 4;
+/// Number of a change that no watch reports. Its row makes its LSN known as a position.
+const UNSEEN: i64 = 5;
 /// Number of events after which the oldest ones are dropped.
 const DROP_EVERY: i64 = 64;
 
@@ -55,6 +57,14 @@ impl CatalogStore {
     /// Returns database errors.
     pub fn record_break(&self, version: Lsn) -> Result<()> {
         self.insert_event(version, BREAK, "", "")
+    }
+
+    /// Records a change that no watch reports, because it changes no entry.
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn record_unseen(&self, version: Lsn) -> Result<()> {
+        self.insert_event(version, UNSEEN, "", "")
     }
 
     fn insert_event(&self, version: Lsn, kind: i64, path: &str, source: &str) -> Result<()> {
@@ -131,6 +141,9 @@ impl CatalogStore {
                 return Ok(None);
             }
             end = EventPosition { lsn, seq };
+            if number == UNSEEN {
+                continue;
+            }
             let damaged = |_| self.damaged("the path of an event");
             let path = TreePath::new(path).map_err(damaged)?;
             let kind = match number {

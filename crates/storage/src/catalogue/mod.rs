@@ -3,10 +3,14 @@
 //! One process writes it. Its writer scans the folder at the start and then follows it by inotify.
 //! Other processes only read. The catalogue can always be rebuilt from the folder.
 
+mod annotations;
 mod columns;
+mod content_hashes;
 mod database;
 pub mod events;
+mod locks;
 pub mod path_listing;
+mod properties;
 pub mod reader;
 pub mod replica_state;
 mod retained;

@@ -79,7 +79,7 @@ impl CatalogStore {
         self.run(&due, Values::tree(to))
     }
 
-    fn relocate_rows(&self, table: &str, from: &TreePath, to: &TreePath) -> Result<()> {
+    pub(super) fn relocate_rows(&self, table: &str, from: &TreePath, to: &TreePath) -> Result<()> {
         let (folder, name) = split(to);
         let update = format!(
             "UPDATE {table} SET name = iif({AT}, ?5, name),
@@ -179,7 +179,7 @@ impl CatalogStore {
     ///
     /// Names, contents and digests stay. The files count as local files, so the slave compares
     /// them with the tree: equal content is adopted, new files are proposed, and files that differ
-    /// are quarantined.
+    /// are quarantined. Properties, locks and hashes belong to the former tree.
     ///
     /// # Errors
     /// Returns database errors.
@@ -192,6 +192,7 @@ impl CatalogStore {
                  UPDATE entry SET epoch = NULL, number = NULL, content_epoch = NULL,
                      content_number = NULL, holders = NULL;
                  DELETE FROM kept; DELETE FROM unapplied; DELETE FROM change; DELETE FROM peer;
+                 DELETE FROM property; DELETE FROM lock; DELETE FROM sha256;
                  INSERT INTO event (epoch, number, kind, path, source) VALUES (0, 0, 4, '', '');
                  DELETE FROM meta WHERE what IN ('applied-epoch', 'applied-number', 'chain',
                      'epoch', 'timelines', 'fit', 'history');

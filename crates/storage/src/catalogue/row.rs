@@ -35,7 +35,7 @@ pub struct CatalogRow {
 }
 
 /// Identity of a file's content on the disk. A folder has no size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[allow(missing_docs, reason = "the fields' names and types say everything")]
 pub struct FileIdentity {
     pub dev: u64,

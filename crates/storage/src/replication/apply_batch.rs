@@ -4,11 +4,15 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::{CatalogError, CatalogRow, CatalogStore, Commit, RetainedContent, StagedName};
+use crate::{
+    CatalogError, CatalogRow, CatalogStore, Commit, Proposal, RetainedContent, StagedName,
+};
 use log::{debug, error, warn};
 use relais_cluster::replica::{Event, MissingContent, lack_of_entry};
-use relais_cluster::{CommittedEntry, Entry, FileContent, ReplicaPosition};
-use relais_proto::{Attributes, Change, ChangeId, EventKind, FolderId, Kind, Lsn, TreePath};
+use relais_cluster::{ChangeRequest, CommittedEntry, Entry, FileContent, ReplicaPosition};
+use relais_proto::{
+    Attributes, Change, ChangeId, EventKind, FolderId, Kind, LogEntry, Lsn, TreePath,
+};
 use relais_tree::{Meta, MetaKind};
 
 use super::apply_error::{ApplyError, At};
@@ -108,6 +112,8 @@ impl ReplicaDriver {
         self.litter |= changes.iter().any(removes);
         self.config.progress.set_applied(position.applied);
         for CommittedEntry { entry, .. } in changes {
+            let hashes = self.hashes_of(entry);
+            self.events.extend(hashes);
             if out.used.contains(&entry.version) {
                 self.staged.remove(&entry.id);
             }
@@ -121,6 +127,18 @@ impl ReplicaDriver {
         self.events.push_back(Event::Applied { missing: out.missing, failed: out.failed });
         self.events.extend(out.lost.into_iter().map(Event::Missing));
         Ok(())
+    }
+
+    /// Returns the proposal to record the hashes that came with the content of a put.
+    fn hashes_of(&mut self, entry: &LogEntry) -> Option<Event> {
+        let hashes = self.staged.get_mut(&entry.id)?.hashes.take()?;
+        let random = relais_os::random();
+        let id = random.inspect_err(|e| warn!("cannot get random numbers: {e}")).ok()?;
+        let change = Change::RecordSha256 { put: entry.version, hashes };
+        let Proposal { id, change, expect, keep_mode, tokens, .. } =
+            Proposal::new(ChangeId(id), change);
+        let request = ChangeRequest { id, change, expect, keep_mode, tokens };
+        Some(Event::Proposed { session: None, request, copies: 0 })
     }
 
     /// Discards staged content of changes that were committed through another slave or connection.
@@ -192,11 +210,6 @@ fn steps_of<'a>(
             vec![(path, Step::Add { entry, staged, holders, is_former: false })]
         }
         Change::SetAttributes { path, attributes } => vec![(path, Step::SetAttributes(attributes))],
-        // They change nothing on the disk.
-        Change::SetProperties { .. }
-        | Change::Lock { .. }
-        | Change::Unlock { .. }
-        | Change::RecordSha256 { .. } => Vec::new(),
         Change::Remove { path, recursive } => {
             vec![(path, Step::Remove { recursive: *recursive })]
         }
@@ -208,6 +221,11 @@ fn steps_of<'a>(
             };
             committed.restored.iter().map(|(path, entry)| (path, step_of(entry))).collect()
         }
+        // These concern no entry.
+        Change::SetProperties { .. }
+        | Change::Lock { .. }
+        | Change::Unlock { .. }
+        | Change::RecordSha256 { .. } => Vec::new(),
     }
 }
 
@@ -243,15 +261,32 @@ impl Batch<'_> {
             store.forget_change(of)?;
         }
         self.disk.lsn = version;
-        for (path, step) in steps_of(committed, staged) {
+        store.annotate(entry)?;
+        let steps = steps_of(committed, staged);
+        if steps.is_empty() {
+            store.record_unseen(version)?;
+        }
+        for (path, step) in steps {
             let kind = match &step {
-                // A file that a scan has found is new until its change is applied.
-                Step::Add { .. } => match store.row(path)? {
-                    Some(row) if row.entry.version.is_some() => EventKind::Changed,
-                    _ => EventKind::Created,
-                },
-                Step::Remove { .. } => EventKind::Removed,
-                Step::MoveFrom(from) if *from != path => EventKind::Moved((*from).clone()),
+                Step::Add { .. } => {
+                    let row = store.row(path)?;
+                    if let Some(replaced) = row.as_ref().and_then(|row| row.content) {
+                        store.drop_hashes(replaced)?;
+                    }
+                    // A file that a scan has found is new until its change is applied.
+                    match row.and_then(|row| row.entry.version) {
+                        Some(_) => EventKind::Changed,
+                        None => EventKind::Created,
+                    }
+                }
+                Step::Remove { .. } => {
+                    store.drop_annotations(path)?;
+                    EventKind::Removed
+                }
+                Step::MoveFrom(from) if *from != path => {
+                    store.move_annotations(from, path)?;
+                    EventKind::Moved((*from).clone())
+                }
                 Step::SetAttributes(_) | Step::MoveFrom(_) => EventKind::Changed,
             };
             store.record_event(version, &kind, path)?;

@@ -91,17 +91,15 @@ impl<'a> BlockingEntries<'a> {
     fn check(&mut self, change: &Change) -> Result<(), Stopped> {
         match change {
             Change::Put { path, .. } | Change::MakeFolder { path, .. } => self.place(path),
-            Change::SetAttributes { path, .. } => self.source(path, false).map(drop),
+            Change::SetAttributes { path, .. }
+            | Change::SetProperties { path, .. }
+            | Change::Lock { path, .. } => self.source(path, false).map(drop),
             Change::Remove { path, recursive } => self.removal(path, *recursive),
             Change::Move { from, to } => {
                 self.source(from, true)?;
                 if from == to { Ok(()) } else { self.place(to) }
             }
-            Change::SetProperties { .. }
-            | Change::Lock { .. }
-            | Change::Unlock { .. }
-            | Change::RecordSha256 { .. }
-            | Change::Withdraw { .. } => Ok(()),
+            Change::Withdraw { .. } | Change::Unlock { .. } | Change::RecordSha256 { .. } => Ok(()),
         }
     }
 

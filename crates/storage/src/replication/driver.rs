@@ -15,8 +15,8 @@ use relais_cluster::record::Recorder;
 use relais_cluster::replica::{self, Action, Event, Replica, SessionId, in_service};
 use relais_journal::Recording;
 use relais_proto::{
-    Annotations, ChangeId, ClusterId, Digest, ErrorCode, FolderId, LinkMessage, Lsn, Refusal,
-    SlaveId, ToSlave, TreePage, metric,
+    Annotations, ChangeId, ClusterId, ContentHashes, Digest, ErrorCode, FolderId, LinkMessage, Lsn,
+    Refusal, SlaveId, ToSlave, TreePage, metric,
 };
 use relais_tree::Folder;
 
@@ -62,6 +62,15 @@ pub(super) struct HeldProposal {
     pub since: Instant,
 }
 
+/// Staged content of a session's change.
+pub(super) struct StagedContent {
+    pub name: StagedName,
+    /// Digest of the content if this process has verified it.
+    pub digest: Option<Digest>,
+    /// SHA-256 hashes that are recorded once the put has a number.
+    pub hashes: Option<ContentHashes>,
+}
+
 /// Runs the replica of a folder: the state machine [`Replica`] decides, the driver carries out.
 pub struct ReplicaDriver {
     pub(super) config: ReplicaDriverConfig,
@@ -85,8 +94,8 @@ pub struct ReplicaDriver {
     /// Why the master is not followed. The link stays: files can be read, and an operator can
     /// recover the cluster.
     master_refusal: Option<Refusal>,
-    /// Staged content of sessions' changes, with the digest if this process has verified it.
-    pub(super) staged: HashMap<ChangeId, (StagedName, Option<Digest>)>,
+    /// Staged content of sessions' changes.
+    pub(super) staged: HashMap<ChangeId, StagedContent>,
     /// Puts that were committed before a session proposed them on this link.
     pub(super) known: HashSet<ChangeId>,
     pub(super) local_changes: LocalChanges,
@@ -132,7 +141,7 @@ impl ReplicaDriver {
                 // The former process has ended between the commit and the removal.
                 disk.staging.discard(&name);
             } else if name.is_sealed {
-                staged.insert(name.id, (name, None));
+                staged.insert(name.id, StagedContent { name, digest: None, hashes: None });
             }
         }
         let position = store.position()?;
@@ -525,8 +534,8 @@ impl ReplicaDriver {
     /// Discards the staged content of a change. Files that users put into the folder are never
     /// deleted.
     fn discard_staged(&mut self, id: ChangeId, store: &CatalogStore) -> Result<(), CatalogError> {
-        if let Some((name, _)) = self.staged.remove(&id) {
-            self.discard_upload(&name);
+        if let Some(staged) = self.staged.remove(&id) {
+            self.discard_upload(&staged.name);
         }
         self.forget_local_change(id, store)
     }

@@ -10,7 +10,7 @@ use relais_proto::{Change, ErrorCode, Kind, LinkMessage, Refusal, ToMaster};
 use relais_tree::TreeError;
 
 use super::blocking_entries::{BlockingEntries, is_unserved};
-use super::driver::{HeldProposal, ReplicaDriver};
+use super::driver::{HeldProposal, ReplicaDriver, StagedContent};
 use super::messages::{Output, SessionRequests};
 use crate::parallel::parallel_map;
 use crate::{CatalogError, CatalogStore, Commit, Proposal, changes_unavailable_at, refuse};
@@ -121,7 +121,8 @@ impl ReplicaDriver {
                 self.answer(session, answer);
                 continue;
             }
-            let Proposal { id, change, expect, keep_mode, tokens, staged, copies, .. } = proposal;
+            let Proposal { id, change, expect, keep_mode, staged, copies, tokens, hashes, .. } =
+                proposal;
             // A change without content needs no copies; the journal is enough. A standalone slave
             // has no others.
             let is_put = matches!(change, Change::Put { .. });
@@ -129,8 +130,8 @@ impl ReplicaDriver {
             if let (Some(staged), Change::Put { digest, .. }) = (staged, &change) {
                 // An earlier process may have been killed after a put, so a staged file from before
                 // the start may be the replaced content.
-                let digest = self.staged.get(&id).map_or(Some(*digest), |(_, former)| *former);
-                self.staged.insert(id, (staged, digest));
+                let digest = self.staged.get(&id).map_or(Some(*digest), |former| former.digest);
+                self.staged.insert(id, StagedContent { name: staged, digest, hashes });
             }
             self.events.push_back(Event::Proposed {
                 session: Some(session),

@@ -9,7 +9,7 @@ use relais_tree::TreeError;
 
 use super::apply_error::ApplyError;
 use super::disk_transaction::{DiskTransaction, has_content, next};
-use super::driver::ReplicaDriver;
+use super::driver::{ReplicaDriver, StagedContent};
 use super::messages::{FetchFailure, FetchResult, FetchedFile};
 
 /// Result of publishing a content.
@@ -155,7 +155,7 @@ impl ReplicaDriver {
 
     /// Returns the staged file with exactly this content.
     pub(super) fn staged_for(&self, id: ChangeId, content: &FileContent) -> Option<StagedName> {
-        let (name, digest) = self.staged.get(&id)?;
+        let StagedContent { name, digest, .. } = self.staged.get(&id)?;
         let is_content = || -> Result<bool, TreeError> {
             let file = self.disk.staging.staged.open_read(name.to_string())?;
             if file.meta.mtime != content.mtime || !has_content(&file, content, None)? {

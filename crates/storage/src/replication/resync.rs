@@ -71,6 +71,7 @@ impl ReplicaDriver {
             disk.sync()?;
             self.config.progress.announce(position.applied);
             store.replace_ids(&listing.ids)?;
+            store.replace_annotations(&listing.annotations)?;
             store.set_timelines(&listing.timelines)?;
             store.set_position(position)?;
             store.record_break(position.applied)?;

@@ -2,216 +2,21 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail by panicking, in its helper functions too")]
 
+mod annotations;
+mod harness;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::time::{Duration, Instant};
 
 use relais_cluster::HistoryHash;
-use relais_proto::{
-    Change, ChangeId, ClusterId, CommittedEntry, Digest, Entry, Expect, FileTime, FolderId,
-    LinkMessage, LogEntry, Lsn, Mode, SlaveId, ToMaster, ToSlave, TreePath,
+use relais_proto::{Change, ChangeId, Expect, LinkMessage, Lsn, Mode, ToMaster, ToSlave};
+use relais_storage::{LinkEvent, Output, Proposal, SessionRequests, StagedName};
+use relais_tree::set_times;
+
+use self::harness::{
+    MTIME, OTHER, Replica, committed, digest, fetches, id, lsn, path, proposed, put,
 };
-use relais_storage::upload_table::{UploadLimits, UploadTable};
-use relais_storage::{
-    CatalogReader, CatalogStore, FetchResult, FetchedFile, LinkEvent, MetadataFolder, Output,
-    Proposal, ReplicaDriver, ReplicaDriverConfig, ReplicaProgress, Scanner, SessionRequests,
-    StagedName, Staging, WatchMode,
-};
-use relais_tree::{Folder, set_times};
-use tempfile::TempDir;
-
-const OTHER: FolderId = FolderId([2; 16]);
-const MTIME: FileTime = FileTime { seconds: 1_700_000_000, nanos: 0 };
-
-fn path(text: &str) -> TreePath {
-    TreePath::new(text).unwrap()
-}
-
-fn lsn(number: u64) -> Lsn {
-    Lsn { epoch: 1, number }
-}
-
-fn id(n: u8) -> ChangeId {
-    ChangeId([n; 16])
-}
-
-fn digest(content: &str) -> Digest {
-    Digest(*blake3::hash(content.as_bytes()).as_bytes())
-}
-
-fn put(name: &str, content: &str) -> Change {
-    Change::Put {
-        path: path(name),
-        size: content.len() as u64,
-        digest: digest(content),
-        mtime: MTIME,
-        mode: Mode::new(0o644),
-    }
-}
-
-fn committed(number: u8, change: Change) -> CommittedEntry {
-    let version = lsn(number.into());
-    CommittedEntry {
-        entry: LogEntry { version, id: id(number), time_ms: 0, change },
-        holders: vec![OTHER],
-        restored: Vec::new(),
-    }
-}
-
-fn words(count: usize) -> std::io::Result<&'static [AtomicU64]> {
-    Ok(Vec::leak((0..count).map(|_| AtomicU64::new(0)).collect()))
-}
-
-struct Replica {
-    dir: TempDir,
-    is_sole: bool,
-    staging: Staging,
-    progress: Arc<ReplicaProgress>,
-    scanner: Scanner,
-    driver: ReplicaDriver,
-}
-
-impl Replica {
-    /// Opens the replica in a folder, scans it and links it to a coordinator, which has the change
-    /// `latest`.
-    fn open(dir: TempDir, is_sole: bool, latest: Lsn) -> Self {
-        let root = Folder::open(dir.path()).unwrap();
-        let store = CatalogStore::open(&MetadataFolder::create(&root).unwrap()).unwrap();
-        let progress = Arc::new(ReplicaProgress::new(words).unwrap());
-        let config = ReplicaDriverConfig {
-            slave: SlaveId([1; 16]),
-            folder: FolderId([1; 16]),
-            progress: progress.clone(),
-            uploads: Arc::new(UploadTable::new(UploadLimits::default(), words).unwrap()),
-            is_sole,
-            watch: WatchMode::Add,
-            writer_token: "token".to_owned(),
-        };
-        let driver = ReplicaDriver::new(root.try_clone().unwrap(), config, &store).unwrap();
-        let staging = Staging::open(&root).unwrap();
-        let scanner = Scanner::new(root, store, None, Arc::default());
-        let mut replica = Self { dir, is_sole, staging, progress, scanner, driver };
-        replica.scan();
-        let link = LinkEvent::Linked { link: 1, cluster: ClusterId([9; 16]), latest };
-        let chain = replica.scanner.store.position().unwrap().chain;
-        let follow = ToSlave::Follow {
-            epoch: 1,
-            lsn: latest,
-            chain,
-            given_up: Vec::new(),
-            timelines: Vec::new(),
-        };
-        replica.link(vec![link]);
-        replica.link(vec![LinkEvent::Message(follow)]);
-        replica
-    }
-
-    fn new() -> Self {
-        Self::open(tempfile::tempdir().unwrap(), false, Lsn::default())
-    }
-
-    /// Makes the replica of a standalone slave.
-    fn sole() -> Self {
-        Self::open(tempfile::tempdir().unwrap(), true, Lsn::default())
-    }
-
-    /// Closes the replica without any further step, as a crash does, and opens it again.
-    fn reopen(self, latest: Lsn, between: impl FnOnce(&TempDir)) -> Self {
-        let Self { dir, is_sole, scanner, driver, .. } = self;
-        drop((scanner, driver));
-        between(&dir);
-        Self::open(dir, is_sole, latest)
-    }
-
-    fn scan(&mut self) {
-        self.scanner.begin_scan();
-        while !self.scanner.continue_scan(Instant::now() + Duration::from_secs(9)).unwrap() {}
-        self.scanner.store.commit().unwrap();
-    }
-
-    fn run(
-        &mut self,
-        link: Vec<LinkEvent>,
-        requests: SessionRequests,
-        fetched: Vec<FetchResult>,
-    ) -> Vec<Output> {
-        self.driver.handle_link_events(link, &self.scanner.store).unwrap();
-        self.driver.run_once(requests, fetched, &mut self.scanner).unwrap();
-        self.scanner.store.commit().unwrap();
-        self.driver.take_outputs()
-    }
-
-    fn link(&mut self, events: Vec<LinkEvent>) -> Vec<Output> {
-        self.run(events, SessionRequests::default(), Vec::new())
-    }
-
-    fn commit(&mut self, changes: Vec<CommittedEntry>) -> Vec<Output> {
-        self.link(vec![LinkEvent::Message(ToSlave::Commit { changes })])
-    }
-
-    /// Delivers the content of a put, as if it was fetched.
-    fn deliver(&mut self, number: u64, content: &str) -> Vec<Output> {
-        let put = lsn(number);
-        let name = StagedName::for_put(put);
-        let mut file = self.staging.claim(&name).unwrap();
-        file.write_all(content.as_bytes()).unwrap();
-        set_times(&file, MTIME).unwrap();
-        let result = Ok(FetchedFile { name, file });
-        self.run(
-            Vec::new(),
-            SessionRequests::default(),
-            vec![FetchResult { put, from: OTHER, result }],
-        )
-    }
-
-    fn host(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.host(name)).unwrap()
-    }
-
-    /// Returns the names that a listing of the folder has.
-    fn names(&self, folder: &str) -> Vec<String> {
-        let own = MetadataFolder::open(&Folder::open(self.dir.path()).unwrap()).unwrap();
-        let mut names = Vec::new();
-        let mut push = |entry: &Entry| {
-            names.push(entry.name.clone());
-            true
-        };
-        CatalogReader::new(&own)
-            .ask(|store| store.list(&path(folder), "", None, &mut push))
-            .unwrap();
-        names
-    }
-
-    fn quarantined(&self) -> usize {
-        fs::read_dir(self.host(".relais/conflicts")).unwrap().count()
-    }
-}
-
-fn fetches(outputs: &[Output]) -> Vec<Lsn> {
-    let put = |output: &Output| match output {
-        Output::Fetch { put, .. } => Some(*put),
-        _ => None,
-    };
-    outputs.iter().filter_map(put).collect()
-}
-
-fn proposed(outputs: &[Output]) -> Vec<Change> {
-    let change = |output: &Output| match output {
-        Output::Send(1, LinkMessage::ToMaster(ToMaster::Propose { request, .. })) => {
-            Some(request.change.clone())
-        }
-        _ => None,
-    };
-    outputs.iter().filter_map(change).collect()
-}
 
 #[test]
 fn committed_entries_are_applied_fetched_and_listed() {
@@ -235,23 +40,8 @@ fn committed_entries_are_applied_fetched_and_listed() {
 #[test]
 fn upload_of_a_session_is_published_and_answered() {
     let mut replica = Replica::new();
-    let name = StagedName::new(id(1), "ann", &path("f"), Some(7));
-    let mut file = replica.staging.claim(&name).unwrap();
-    file.write_all(b"content").unwrap();
-    set_times(&file, MTIME).unwrap();
-    drop(file);
-    replica.staging.seal(&name, &name.sealed()).unwrap();
-    let staged = Some(name.sealed());
-    let proposal = Proposal {
-        id: id(1),
-        change: put("f", "content"),
-        expect: Expect::Any,
-        keep_mode: false,
-        tokens: Vec::new(),
-        staged,
-        synced: false,
-        copies: 0,
-    };
+    let staged = Some(replica.stage(id(1), "f", "content"));
+    let proposal = Proposal { staged, ..Proposal::new(id(1), put("f", "content")) };
     let repeated = proposal.clone();
     let requests = SessionRequests { proposals: vec![(5, proposal)], ..SessionRequests::default() };
     let outputs = replica.run(Vec::new(), requests, Vec::new());
@@ -296,16 +86,8 @@ fn upload_of_a_session_is_published_and_answered() {
 #[test]
 fn proposal_whose_content_is_gone_is_refused() {
     let mut replica = Replica::new();
-    let proposal = Proposal {
-        id: id(1),
-        change: put("f", "content"),
-        expect: Expect::Any,
-        keep_mode: false,
-        tokens: Vec::new(),
-        staged: Some(StagedName::new(id(1), "ann", &path("f"), Some(7)).sealed()),
-        synced: false,
-        copies: 0,
-    };
+    let staged = Some(StagedName::new(id(1), "ann", &path("f"), Some(7)).sealed());
+    let proposal = Proposal { staged, ..Proposal::new(id(1), put("f", "content")) };
     let closed = BTreeSet::from([8]);
     let requests =
         SessionRequests { proposals: vec![(5, proposal)], closed, holders: vec![(6, lsn(1))] };
