@@ -19,8 +19,8 @@ use relais_engine::{
 };
 use relais_os::Received;
 use relais_proto::{
-    Change, Digest, ErrorCode, EventKind, FolderId, Kind, Lsn, Metrics, Mode, Refusal, TreePath,
-    WaitReason,
+    Change, Digest, ErrorCode, EventKind, FolderId, Kind, LogEntry, Lsn, Metrics, Mode, Refusal,
+    TreePath, WaitReason,
 };
 use relais_storage::upload_table::{UploadLimits, UploadTable};
 use relais_storage::{
@@ -397,7 +397,22 @@ impl Fixture {
                 }
                 path
             }
-            other => panic!("{other:?}"),
+            annotation => {
+                if let Change::SetProperties { path, .. } | Change::Lock { path, .. } = annotation
+                    && !path.is_root()
+                    && !on_disk(path).exists()
+                {
+                    return Err(missing(path));
+                }
+                let (id, time_ms) = (proposal.id, self.state.now_ms.load(SeqCst));
+                let entry = LogEntry { version, id, time_ms, change: annotation.clone() };
+                store.annotate(&entry).unwrap();
+                store.record_unseen(version).unwrap();
+                store.set_applied(version).unwrap();
+                store.record_change(id, Commit::new(version, annotation)).unwrap();
+                self.state.applied.store(number, SeqCst);
+                return Ok(CommitReceipt::new(version));
+            }
         };
         let meta = folder.stat(path).unwrap();
         let content = (meta.served_kind() == Some(Kind::File)).then(|| FileContent {

@@ -202,7 +202,10 @@ impl AsFd for ReplicatorEnd {
 mod tests {
     use super::*;
     use relais_engine::MOST_PENDING;
-    use relais_proto::{Change, ChangeId, ErrorCode, Expect, LockToken, TreePath};
+    use relais_proto::{
+        Change, ChangeId, ContentHashes, ErrorCode, Expect, LockToken, PropertyChange,
+        PropertyName, Sha256, TreePath,
+    };
     use relais_storage::{CommitReceipt, StagedName};
     use relais_tree::Folder;
     use tempfile::TempDir;
@@ -238,13 +241,15 @@ mod tests {
             tokens: vec![LockToken([7; 16])],
             synced: true,
             copies: 0,
+            hashes: None,
         };
+        let mut buffer = vec![0; REQUEST];
         assert!(session.propose(&proposal).unwrap());
         assert_eq!(
-            replicator.next_request().unwrap(),
+            replicator.next_request(&mut buffer).unwrap(),
             Received::Message(ChannelRequest::Change(proposal.clone()))
         );
-        assert_eq!(replicator.next_request().unwrap(), Received::Nothing);
+        assert_eq!(replicator.next_request(&mut buffer).unwrap(), Received::Nothing);
         for answer in [
             Ok(CommitReceipt::new(Lsn { epoch: 1, number: 7 })),
             Err(Refusal::new(ErrorCode::NotFound, "no")),
@@ -255,6 +260,43 @@ mod tests {
         drop(replicator);
         assert_eq!(session.read_result().unwrap(), Received::Gone);
         assert!(!session.propose(&proposal).unwrap());
+    }
+
+    #[test]
+    fn longest_requests_fit_into_one_message() {
+        let (_dir, own) = folder();
+        let listener = listen(&own).unwrap();
+        let (session, replicator) = channel(&own, &listener);
+        let path = TreePath::new(vec!["x".repeat(255); 16].join("/")[..limits::PATH].to_owned());
+        let path = path.unwrap();
+        let property = |n: usize, bytes: usize| PropertyChange {
+            name: PropertyName { namespace: String::new(), local: format!("{n:03}") },
+            value: Some("v".repeat(bytes - 3)),
+        };
+        let bytes = limits::PROPERTY_CHANGE / limits::PROPERTIES;
+        let changes: Vec<_> = (0..limits::PROPERTIES).map(|n| property(n, bytes)).collect();
+        PropertyChange::check_sizes(&changes).unwrap();
+        let tokens = vec![LockToken([1; 16]); limits::LOCK_TOKENS];
+        let properties = Proposal {
+            tokens: tokens.clone(),
+            ..Proposal::new(
+                ChangeId([1; 16]),
+                Change::SetProperties { path: path.clone(), changes },
+            )
+        };
+        let pieces = vec![Sha256([2; 32]); limits::SHA256_PIECES];
+        let hashes = ContentHashes { sha256: Sha256([1; 32]), piece_size: limits::PIECE, pieces };
+        let remove = Change::Remove { path, recursive: true };
+        let hashes =
+            Proposal { tokens, hashes: Some(hashes), ..Proposal::new(ChangeId([2; 16]), remove) };
+        let mut buffer = vec![0; REQUEST];
+        for proposal in [properties, hashes] {
+            assert!(session.propose(&proposal).unwrap());
+            assert_eq!(
+                replicator.next_request(&mut buffer).unwrap(),
+                Received::Message(ChannelRequest::Change(proposal))
+            );
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::fs;
 use std::io::Write;
 
 use relais_cluster::HistoryHash;
-use relais_proto::{Change, ChangeId, Expect, LinkMessage, Lsn, Mode, ToMaster, ToSlave};
+use relais_proto::{Change, ChangeId, LinkMessage, Lsn, Mode, ToMaster, ToSlave};
 use relais_storage::{LinkEvent, Output, Proposal, SessionRequests, StagedName};
 use relais_tree::set_times;
 
