@@ -1,0 +1,238 @@
+//! The body of a request.
+
+use std::io::{self, Read};
+use std::time::{Duration, Instant};
+
+use relais_http::{BodyLength, ChunkedDecoder, RequestError, Status};
+use relais_net::MinimumThroughput;
+
+use crate::connection::{HttpConnection, is_transient};
+use crate::error::WebError;
+use crate::input::wait_for_input;
+use crate::limits;
+
+/// Bytes that one read takes of a body in chunks.
+const CHUNKED_INPUT: usize = 64 * 1024;
+/// Longest wait before the throughput is checked.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+
+/// What is left of a body.
+#[derive(Debug, Default)]
+pub(crate) struct BodyState {
+    rest: Rest,
+    /// Whether the client waits for `100 Continue`.
+    pub expects_continue: bool,
+    throughput: Option<MinimumThroughput>,
+}
+
+#[derive(Debug, Default)]
+enum Rest {
+    #[default]
+    Nothing,
+    Sized(u64),
+    /// The second field: bytes of data at the beginning of the input.
+    Chunked(ChunkedDecoder, usize),
+}
+
+impl BodyState {
+    pub fn new(length: BodyLength, expects_continue: bool) -> Self {
+        let rest = match length {
+            BodyLength::Empty => Rest::Nothing,
+            BodyLength::Sized(length) => Rest::Sized(length),
+            BodyLength::Chunked => Rest::Chunked(ChunkedDecoder::default(), 0),
+        };
+        let expects_continue = expects_continue && !matches!(rest, Rest::Nothing);
+        Self { rest, expects_continue, throughput: None }
+    }
+
+    /// Whether the rest can be read and dropped to keep the connection.
+    ///
+    /// A client that waits for `100 Continue` may send the body or not (RFC 9110, 10.1.1).
+    pub fn can_be_dropped(&self) -> bool {
+        !self.expects_continue && !matches!(self.rest, Rest::Sized(left) if left > limits::DISCARD)
+    }
+}
+
+/// Reads the body of the current request of a connection.
+///
+/// The first read sends `100 Continue` if the client waits for it (RFC 9110, section 10.1.1). A
+/// body that comes below the minimum throughput of all transfers ends with status 408.
+#[derive(Debug)]
+pub struct Body<'a> {
+    connection: &'a mut HttpConnection,
+}
+
+impl<'a> Body<'a> {
+    pub(crate) fn new(connection: &'a mut HttpConnection) -> Self {
+        Self { connection }
+    }
+
+    /// Returns the number of bytes that are left; none for a body in chunks.
+    #[must_use]
+    pub fn left(&self) -> Option<u64> {
+        match self.connection.body.rest {
+            Rest::Nothing => Some(0),
+            Rest::Sized(left) => Some(left),
+            Rest::Chunked(..) => None,
+        }
+    }
+
+    /// Reads some bytes; 0 at the end of the body.
+    ///
+    /// # Errors
+    /// [`WebError::Request`] for malformed chunks or a client that is too slow;
+    /// [`io::ErrorKind::UnexpectedEof`] if the connection ends before the body.
+    pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, WebError> {
+        let result = self.connection.read_body(buffer);
+        if result.is_err() {
+            self.connection.rules.keep = false;
+            self.connection.body = BodyState::default();
+        }
+        result
+    }
+
+    /// Reads the whole body.
+    ///
+    /// # Errors
+    /// As [`Self::read`]; status 413 for more than `most` bytes.
+    pub fn read_all(&mut self, most: usize) -> Result<Vec<u8>, WebError> {
+        const LONG: RequestError =
+            RequestError::new(Status::CONTENT_TOO_LARGE, "the body of the request is too long");
+        if self.left().is_some_and(|left| left > most as u64) {
+            return Err(LONG.into());
+        }
+        let mut bytes = Vec::new();
+        let mut buffer = [0; 8 * 1024];
+        loop {
+            let got = self.read(&mut buffer)?;
+            if got == 0 {
+                return Ok(bytes);
+            }
+            if bytes.len() + got > most {
+                return Err(LONG.into());
+            }
+            bytes.extend_from_slice(&buffer[..got]);
+        }
+    }
+}
+
+impl HttpConnection {
+    fn read_body(&mut self, buffer: &mut [u8]) -> Result<usize, WebError> {
+        if buffer.is_empty() || matches!(self.body.rest, Rest::Nothing) {
+            return Ok(0);
+        }
+        if std::mem::take(&mut self.body.expects_continue) && self.input.is_empty() {
+            self.send_continue()?;
+        }
+        let now = Instant::now();
+        let mut throughput = self.body.throughput.take();
+        let result = match &self.body.rest {
+            Rest::Nothing => Ok(0),
+            Rest::Sized(left) => self.read_sized(
+                *left,
+                buffer,
+                throughput.get_or_insert_with(|| MinimumThroughput::new(now)),
+            ),
+            Rest::Chunked(..) => self.read_chunked(
+                buffer,
+                throughput.get_or_insert_with(|| MinimumThroughput::new(now)),
+            ),
+        };
+        self.body.throughput = throughput;
+        result
+    }
+
+    fn read_sized(
+        &mut self,
+        left: u64,
+        buffer: &mut [u8],
+        throughput: &mut MinimumThroughput,
+    ) -> Result<usize, WebError> {
+        let most = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        let buffer = &mut buffer[..most];
+        let got = if self.input.is_empty() {
+            self.receive(throughput, |connection| (&*connection.stream).read(buffer))?
+        } else {
+            (&mut self.input.rest()).read(buffer).inspect(|got| self.input.consume(*got))?
+        };
+        let left = left - got as u64;
+        self.body.rest = if left == 0 { Rest::Nothing } else { Rest::Sized(left) };
+        Ok(got)
+    }
+
+    fn read_chunked(
+        &mut self,
+        buffer: &mut [u8],
+        throughput: &mut MinimumThroughput,
+    ) -> Result<usize, WebError> {
+        loop {
+            let Rest::Chunked(decoder, data) = &mut self.body.rest else { return Ok(0) };
+            if *data > 0 {
+                let got = (*data).min(buffer.len());
+                buffer[..got].copy_from_slice(&self.input.rest()[..got]);
+                *data -= got;
+                self.input.consume(got);
+                return Ok(got);
+            }
+            let progress = decoder.decode(self.input.rest())?;
+            *data = progress.data;
+            self.input.consume(progress.skip);
+            if progress.has_ended {
+                self.body.rest = Rest::Nothing;
+                return Ok(0);
+            }
+            if progress.data == 0 {
+                self.receive(throughput, |connection| {
+                    connection.input.fill(&connection.stream, CHUNKED_INPUT)
+                })?;
+            }
+        }
+    }
+
+    /// Receives by `read`, with the minimum throughput.
+    fn receive(
+        &mut self,
+        throughput: &mut MinimumThroughput,
+        mut read: impl FnMut(&mut Self) -> io::Result<usize>,
+    ) -> Result<usize, WebError> {
+        const SLOW: RequestError =
+            RequestError::new(Status::REQUEST_TIMEOUT, "the body of the request comes too slowly");
+        loop {
+            let got = match read(self) {
+                Ok(0) => {
+                    const CUT: &str = "the connection ended before the body of the request";
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, CUT).into());
+                }
+                Ok(got) => got,
+                Err(e) if is_transient(&e) => {
+                    wait_for_input(&self.stream, Instant::now() + CHECK_EVERY)?;
+                    0
+                }
+                Err(e) => return Err(e.into()),
+            };
+            throughput.moved(got as u64, Instant::now()).map_err(|_| SLOW)?;
+            if got > 0 {
+                return Ok(got);
+            }
+        }
+    }
+
+    /// Drops the rest of the body; false if it is too long or takes too long.
+    pub(crate) fn drop_body(&mut self) -> Result<bool, WebError> {
+        let mut buffer = [0; 16 * 1024];
+        let until = Instant::now() + limits::DISCARD_TIME;
+        let mut dropped = 0;
+        while !matches!(self.body.rest, Rest::Nothing) {
+            if !self.body.can_be_dropped() || dropped > limits::DISCARD || Instant::now() > until {
+                return Ok(false);
+            }
+            match self.body().read(&mut buffer) {
+                Ok(got) => dropped += got as u64,
+                // It was answered already.
+                Err(WebError::Request(_)) => return Ok(false),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(true)
+    }
+}
