@@ -4,46 +4,50 @@
 //! change that does not fit gets an error and no number. A numbered change applies everywhere.
 
 use relais_proto::{
-    Attributes, Change, ChangeId, ErrorCode, Expect, Kind, Lsn, Mode, Refusal, TreePath, limits,
+    Attributes, Change, ChangeRequest, ErrorCode, Expect, Kind, Refusal, TreePath, limits,
 };
 
-/// State of an entry, as far as the check needs it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TreeNode {
-    /// File or folder.
-    pub kind: Kind,
-    /// Last change to the path; `None` if the entry was never numbered.
-    pub version: Option<Lsn>,
-    /// Permission bits.
-    pub mode: Mode,
-}
+use crate::check_annotations::{check_hashes, check_properties};
+use crate::check_locks::{Holder, check_free};
+use crate::tree_view::{TreeNode, TreeView};
 
-/// Read access to the tree for the check.
-pub trait TreeView {
-    /// Returns the entry at a path below the root; `None` if there is none.
-    fn node(&mut self, path: &TreePath) -> Option<TreeNode>;
-
-    /// Returns whether a folder is empty.
+/// Circumstances of a request that are not part of it.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestContext {
+    /// Whether the change was found in a slave's folder.
     ///
-    /// A folder with entries that are not served is not empty, because it cannot be removed.
-    fn is_empty(&mut self, folder: &TreePath) -> bool;
-
-    /// Returns the length in bytes of the longest path below a folder; 0 if it is empty.
-    fn longest_below(&mut self, folder: &TreePath) -> usize;
-
-    /// Returns the number of the change with this id, if it was committed before.
-    fn number_of(&mut self, id: ChangeId) -> Option<Lsn>;
+    /// Locks do not count for it: it has happened. The slave's own replicator says so, never a
+    /// session, and the ids of its changes have the account 0.
+    pub is_local: bool,
+    /// Time of the master in milliseconds since 1970 UTC, at which locks are alive or expired.
+    pub now_ms: u64,
 }
 
 /// Checks a change against the tree.
 ///
-/// The parent must be a folder, the kind must fit, a removed folder must be empty, and the
-/// precondition must hold.
+/// The parent must be a folder, the kind must fit, a removed folder must be empty, the precondition
+/// must hold, and no lock of another holder may protect what changes.
 ///
 /// # Errors
 /// The refusal.
-pub fn check<V: TreeView>(change: &Change, expect: Expect, tree: &mut V) -> Result<(), Refusal> {
-    match change {
+pub fn check<V: TreeView>(
+    request: &ChangeRequest,
+    context: RequestContext,
+    tree: &mut V,
+) -> Result<(), Refusal> {
+    let (account, tokens) = (request.id.account(), request.tokens.as_slice());
+    let holder = Holder { account, tokens, now_ms: context.now_ms };
+    check_kind(request, holder, tree)?;
+    if context.is_local { Ok(()) } else { check_free(&request.change, holder, tree) }
+}
+
+fn check_kind<V: TreeView>(
+    request: &ChangeRequest,
+    holder: Holder<'_>,
+    tree: &mut V,
+) -> Result<(), Refusal> {
+    let expect = request.expect;
+    match &request.change {
         Change::Put { path, .. } => check_put(path, expect, tree),
         Change::MakeFolder { path, .. } => check_make_folder(path, tree),
         Change::Remove { path, recursive } => check_remove(path, *recursive, expect, tree),
@@ -51,12 +55,16 @@ pub fn check<V: TreeView>(change: &Change, expect: Expect, tree: &mut V) -> Resu
         Change::SetAttributes { path, attributes } => {
             check_attributes(path, attributes, expect, tree)
         }
-        Change::SetProperties { .. }
-        | Change::Lock { .. }
-        | Change::Unlock { .. }
-        | Change::RecordSha256 { .. } => {
-            Err(Refusal::new(ErrorCode::Unsupported, "this kind of change is not supported yet"))
+        Change::SetProperties { path, changes } => {
+            check_there(path, expect, tree)?;
+            check_properties(path, changes, tree)
         }
+        Change::Lock { path, lock } => {
+            check_there(path, expect, tree)?;
+            holder.check_lock(path, lock, tree.locks())
+        }
+        Change::Unlock { path, token } => holder.check_unlock(path, *token, tree.locks()),
+        Change::RecordSha256 { put, hashes } => check_hashes(*put, hashes, tree),
         // Only the sequencer makes this change, and it always fits.
         Change::Withdraw { .. } => Ok(()),
     }
@@ -89,6 +97,17 @@ fn check_expected(path: &TreePath, expect: Expect, node: Option<TreeNode>) -> Re
         Some(Some(version)) => format!("version {version}"),
     };
     refuse_at(path, ErrorCode::Changed, format!("it has changed: {found} is there now"))
+}
+
+/// Checks that a file, a folder or the root is there as expected.
+fn check_there<V: TreeView>(path: &TreePath, expect: Expect, tree: &mut V) -> Result<(), Refusal> {
+    if path.is_root() && expect == Expect::Any {
+        return Ok(());
+    }
+    match tree.node(path) {
+        None if !path.is_root() => refuse_at(path, ErrorCode::NotFound, "no such file or folder"),
+        node => check_expected(path, expect, node),
+    }
 }
 
 fn check_put<V: TreeView>(path: &TreePath, expect: Expect, tree: &mut V) -> Result<(), Refusal> {
@@ -199,9 +218,11 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use relais_proto::{Digest, FileTime};
+    use crate::locks::LockTable;
+    use crate::properties::PathProperties;
+    use relais_proto::{ChangeId, Digest, FileTime, Lsn, Mode};
 
-    struct Tree(BTreeMap<&'static str, TreeNode>);
+    struct Tree(BTreeMap<&'static str, TreeNode>, LockTable);
 
     impl TreeView for Tree {
         fn node(&mut self, path: &TreePath) -> Option<TreeNode> {
@@ -218,6 +239,33 @@ mod tests {
         fn number_of(&mut self, _: ChangeId) -> Option<Lsn> {
             None
         }
+        fn locks(&mut self) -> &LockTable {
+            &self.1
+        }
+        fn properties(&mut self, _: &TreePath) -> Option<&PathProperties> {
+            None
+        }
+        fn property_bytes(&mut self) -> usize {
+            0
+        }
+        fn size_of(&mut self, _: Lsn) -> Option<u64> {
+            None
+        }
+        fn has_hashes(&mut self, _: Lsn) -> bool {
+            false
+        }
+    }
+
+    fn checked(change: &Change, expect: Expect, tree: &mut Tree) -> Option<ErrorCode> {
+        let request = ChangeRequest {
+            id: ChangeId([1; 16]),
+            change: change.clone(),
+            expect,
+            keep_mode: false,
+            tokens: Vec::new(),
+        };
+        let context = RequestContext { is_local: false, now_ms: 0 };
+        check(&request, context, tree).err().map(|refusal| refusal.code)
     }
 
     fn tree() -> Tree {
@@ -226,13 +274,14 @@ mod tests {
             version: Some(Lsn { epoch: 1, number }),
             mode: Mode::new(0o644),
         };
-        Tree(BTreeMap::from([
+        let nodes = BTreeMap::from([
             ("file", node(Kind::File, 1)),
             ("old", TreeNode { kind: Kind::File, version: None, mode: Mode::new(0o644) }),
             ("empty", node(Kind::Folder, 2)),
             ("full", node(Kind::Folder, 3)),
             ("full/inside", node(Kind::File, 4)),
-        ]))
+        ]);
+        Tree(nodes, LockTable::default())
     }
 
     fn path(text: &str) -> TreePath {
@@ -240,7 +289,7 @@ mod tests {
     }
 
     fn ask(change: &Change, expect: Expect) -> Option<ErrorCode> {
-        check(change, expect, &mut tree()).err().map(|refusal| refusal.code)
+        checked(change, expect, &mut tree())
     }
 
     fn put(text: &str) -> Change {
@@ -345,9 +394,7 @@ mod tests {
             );
         }
         let mut ask = |to: &str| {
-            check(&Change::Move { from: path("far"), to: path(to) }, Expect::Any, &mut tree)
-                .err()
-                .map(|refusal| refusal.code)
+            checked(&Change::Move { from: path("far"), to: path(to) }, Expect::Any, &mut tree)
         };
         assert_eq!(ask(&fits), None);
         assert_eq!(ask(&format!("{long}/z")), Some(ErrorCode::BadName));

@@ -8,9 +8,14 @@
 use std::collections::HashMap;
 
 pub use relais_proto::{Attributes, ChangeRequest};
-use relais_proto::{Change, ChangeId, Kind, LogEntry, Lsn, Refusal, TreePath};
+use relais_proto::{
+    Change, ChangeId, Kind, Lock, LogEntry, Lsn, PropertyChange, Refusal, TreePath,
+};
 
-use crate::check::{TreeNode, TreeView, check};
+use crate::check::{RequestContext, check};
+use crate::locks::LockTable;
+use crate::properties::PathProperties;
+use crate::tree_view::{TreeNode, TreeView};
 
 /// Result of sequencing one change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,17 +49,17 @@ impl Sequencer {
 
     /// Sequences the first requests, as many as can be checked together, but at least one.
     ///
-    /// Returns one result for each of them.
-    pub fn sequence<V: TreeView>(
+    /// Each comes with a flag: a local change. Returns one result for each of them.
+    pub fn sequence<'a, V: TreeView>(
         &mut self,
-        request: &[ChangeRequest],
+        requests: impl IntoIterator<Item = (&'a ChangeRequest, bool)>,
         tree: &mut V,
         time_ms: u64,
     ) -> Vec<SequenceResult> {
-        let (mut verdicts, mut ids, mut draft) =
-            (Vec::new(), HashMap::new(), TreeOverlay { base: tree, nodes: HashMap::new() });
+        let (mut verdicts, mut ids) = (Vec::new(), HashMap::new());
+        let mut draft = TreeOverlay::over(tree);
         let mut next = self.last;
-        for ask in request {
+        for (ask, is_local) in requests {
             if let Some(version) = ids.get(&ask.id).copied().or(draft.base.number_of(ask.id)) {
                 verdicts.push(SequenceResult::AlreadyCommitted(version));
                 continue;
@@ -63,19 +68,16 @@ impl Sequencer {
             if alone && !verdicts.is_empty() {
                 break;
             }
-            match check(&ask.change, ask.expect, &mut draft) {
+            let context = RequestContext { is_local, now_ms: time_ms };
+            match check(ask, context, &mut draft) {
                 Err(refusal) => verdicts.push(SequenceResult::Refused(refusal)),
                 Ok(()) => {
                     next.number += 1;
                     let change = draft.with_final_mode(ask);
-                    draft.accept(&change, next);
+                    let log_entry = LogEntry { version: next, id: ask.id, time_ms, change };
+                    draft.accept(&log_entry);
                     ids.insert(ask.id, next);
-                    verdicts.push(SequenceResult::Accepted(LogEntry {
-                        version: next,
-                        id: ask.id,
-                        time_ms,
-                        change,
-                    }));
+                    verdicts.push(SequenceResult::Accepted(log_entry));
                 }
             }
             if alone {
@@ -91,6 +93,10 @@ impl Sequencer {
 struct TreeOverlay<'a, V> {
     base: &'a mut V,
     nodes: HashMap<TreePath, Option<TreeNode>>,
+    /// All locks, once a change of the batch has changed some.
+    locks: Option<LockTable>,
+    properties: HashMap<TreePath, PathProperties>,
+    property_bytes: usize,
 }
 
 impl<V: TreeView> TreeView for TreeOverlay<'_, V> {
@@ -113,9 +119,42 @@ impl<V: TreeView> TreeView for TreeOverlay<'_, V> {
     fn is_empty(&mut self, folder: &TreePath) -> bool {
         self.base.is_empty(folder)
     }
+
+    fn locks(&mut self) -> &LockTable {
+        match &self.locks {
+            Some(locks) => locks,
+            None => self.base.locks(),
+        }
+    }
+
+    fn properties(&mut self, path: &TreePath) -> Option<&PathProperties> {
+        match self.properties.get(path) {
+            Some(here) => Some(here),
+            None => self.base.properties(path),
+        }
+    }
+
+    fn property_bytes(&mut self) -> usize {
+        self.property_bytes
+    }
+
+    /// A content that the batch replaces still counts; its hashes are forgotten with it.
+    fn size_of(&mut self, put: Lsn) -> Option<u64> {
+        self.base.size_of(put)
+    }
+
+    fn has_hashes(&mut self, put: Lsn) -> bool {
+        self.base.has_hashes(put)
+    }
 }
 
-impl<V: TreeView> TreeOverlay<'_, V> {
+impl<'a, V: TreeView> TreeOverlay<'a, V> {
+    fn over(base: &'a mut V) -> Self {
+        let property_bytes = base.property_bytes();
+        let (nodes, properties) = (HashMap::new(), HashMap::new());
+        Self { base, nodes, locks: None, properties, property_bytes }
+    }
+
     /// Returns whether the change affects more paths than its own.
     fn must_be_alone(&mut self, change: &Change) -> bool {
         match change {
@@ -154,24 +193,50 @@ impl<V: TreeView> TreeOverlay<'_, V> {
         change
     }
 
-    fn accept(&mut self, change: &Change, version: Lsn) {
-        let node = |kind, mode| Some(TreeNode { kind, version: Some(version), mode });
-        let (path, node) = match change {
+    fn accept(&mut self, log_entry: &LogEntry) {
+        let node = |kind, mode| Some(TreeNode { kind, version: Some(log_entry.version), mode });
+        let (path, node) = match &log_entry.change {
             Change::Put { path, mode, .. } => (path, node(Kind::File, *mode)),
             Change::MakeFolder { path, mode } => (path, node(Kind::Folder, *mode)),
-            Change::Remove { path, .. } => (path, None),
+            Change::Remove { path, .. } => {
+                self.remove_annotations(path);
+                (path, None)
+            }
             Change::SetAttributes { path, attributes } => match self.node(path) {
                 Some(there) => (path, node(there.kind, attributes.mode.unwrap_or(there.mode))),
                 None => return,
             },
-            Change::Move { .. }
-            | Change::Withdraw { .. }
-            | Change::SetProperties { .. }
-            | Change::Lock { .. }
-            | Change::Unlock { .. }
-            | Change::RecordSha256 { .. } => return,
+            Change::SetProperties { path, changes } => return self.set_properties(path, changes),
+            Change::Lock { path, lock } => {
+                let lock = Lock::granted(lock, log_entry.id, log_entry.time_ms);
+                return self.own_locks().grant(path, lock, log_entry.time_ms);
+            }
+            Change::Unlock { path, token } => return self.own_locks().release(path, *token),
+            Change::Move { .. } | Change::Withdraw { .. } | Change::RecordSha256 { .. } => return,
         };
         self.nodes.insert(path.clone(), node);
+    }
+
+    fn own_locks(&mut self) -> &mut LockTable {
+        self.locks.get_or_insert_with(|| self.base.locks().clone())
+    }
+
+    fn set_properties(&mut self, path: &TreePath, changes: &[PropertyChange]) {
+        let before = self.properties(path).cloned().unwrap_or_default();
+        let after = before.with(changes);
+        self.property_bytes = (self.property_bytes - before.memory(path)) + after.memory(path);
+        self.properties.insert(path.clone(), after);
+    }
+
+    /// Removes locks and properties of a file that is removed; a folder is removed alone.
+    fn remove_annotations(&mut self, path: &TreePath) {
+        if !self.locks().at(path).is_empty() {
+            self.own_locks().remove_tree(path);
+        }
+        if let Some(before) = self.properties(path).map(|here| here.memory(path)) {
+            self.property_bytes -= before;
+            self.properties.insert(path.clone(), PathProperties::default());
+        }
     }
 }
 
@@ -180,12 +245,15 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::properties::PropertyTable;
     use relais_proto::{Digest, ErrorCode, Expect, FileTime, Mode};
 
     #[derive(Default)]
     struct Tree {
         nodes: BTreeMap<String, TreeNode>,
         made: HashMap<ChangeId, Lsn>,
+        locks: LockTable,
+        properties: PropertyTable,
     }
 
     impl TreeView for Tree {
@@ -201,6 +269,21 @@ mod tests {
         }
         fn number_of(&mut self, id: ChangeId) -> Option<Lsn> {
             self.made.get(&id).copied()
+        }
+        fn locks(&mut self) -> &LockTable {
+            &self.locks
+        }
+        fn properties(&mut self, path: &TreePath) -> Option<&PathProperties> {
+            self.properties.at(path)
+        }
+        fn property_bytes(&mut self) -> usize {
+            self.properties.memory()
+        }
+        fn size_of(&mut self, _: Lsn) -> Option<u64> {
+            None
+        }
+        fn has_hashes(&mut self, _: Lsn) -> bool {
+            false
         }
     }
 
@@ -237,7 +320,8 @@ mod tests {
     }
 
     fn run(tree: &mut Tree, request: &[ChangeRequest]) -> Vec<Result<u64, Option<ErrorCode>>> {
-        let verdicts = Sequencer::new(Lsn { epoch: 1, number: 10 }).sequence(request, tree, 0);
+        let requests = request.iter().map(|request| (request, false));
+        let verdicts = Sequencer::new(Lsn { epoch: 1, number: 10 }).sequence(requests, tree, 0);
         verdicts
             .into_iter()
             .map(|verdict| match verdict {
@@ -260,7 +344,8 @@ mod tests {
             }
             all.push(ChangeRequest { keep_mode, ..request(n, change) });
         }
-        let verdicts = Sequencer::new(Lsn::default()).sequence(&all, &mut Tree::default(), 0);
+        let requests = all.iter().map(|request| (request, false));
+        let verdicts = Sequencer::new(Lsn::default()).sequence(requests, &mut Tree::default(), 0);
         let modes: Vec<_> = verdicts
             .iter()
             .map(|verdict| match verdict {

@@ -7,10 +7,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
-use relais_proto::{Attributes, Change, ChangeId, LogEntry, Lsn, TreePath};
+use relais_proto::{Annotations, Attributes, Change, ChangeId, LogEntry, Lsn, TreePath};
 pub use relais_proto::{FileContent, TreeEntry as Entry};
 
-use crate::check::{TreeNode, TreeView};
+use crate::annotation_tables::AnnotationTables;
+use crate::content_hashes::ContentHashTable;
+use crate::locks::LockTable;
+use crate::properties::{PathProperties, PropertyTable};
+use crate::tree_view::{TreeNode, TreeView};
 
 /// Number of changes after which the replaced entry of an unconfirmed put is forgotten.
 const MEMORY: u64 = 100_000;
@@ -35,6 +39,8 @@ pub struct Tree {
     /// Replaced entry of each put, until the put is safe. A withdrawal restores it. Nothing else
     /// can be withdrawn, so removed or moved subtrees are not kept.
     pub(crate) formers: BTreeMap<Lsn, Option<Entry>>,
+    /// What the tree holds beside the entries; nothing for an entry that has none of it.
+    annotations: AnnotationTables,
 }
 
 impl Tree {
@@ -108,6 +114,37 @@ impl Tree {
         tree
     }
 
+    /// Returns the tree with these properties, locks and hashes in place of its own.
+    #[must_use]
+    pub fn annotated(self, annotations: Annotations) -> Self {
+        Self { annotations: AnnotationTables::listed(annotations), ..self }
+    }
+
+    /// Returns the tree as the start of a new history, after change `last` and without locks.
+    #[must_use]
+    pub(crate) fn restarted(self, last: Lsn) -> Self {
+        let annotations = AnnotationTables { locks: LockTable::default(), ..self.annotations };
+        Self { annotations, ..Self::listed(self.entries, last) }
+    }
+
+    /// Returns the properties.
+    #[must_use]
+    pub fn properties(&self) -> &PropertyTable {
+        &self.annotations.properties
+    }
+
+    /// Returns the locks, some of which may have expired.
+    #[must_use]
+    pub fn locks(&self) -> &LockTable {
+        &self.annotations.locks
+    }
+
+    /// Returns the hashes of contents.
+    #[must_use]
+    pub fn hashes(&self) -> &ContentHashTable {
+        &self.annotations.hashes
+    }
+
     /// Applies the next change. A change up to the last one is ignored, because it was applied
     /// before.
     pub fn apply(&mut self, log_entry: &LogEntry) -> Effects {
@@ -124,6 +161,37 @@ impl Tree {
         {
             oldest.remove();
         }
+        if self.has_subject(&log_entry.change) {
+            self.annotations.apply(log_entry);
+        }
+        let effects = self.apply_entries(log_entry);
+        self.forget_contents(&effects.gone);
+        effects
+    }
+
+    /// Returns whether what the change annotates is there, as it was when the change was checked.
+    fn has_subject(&self, change: &Change) -> bool {
+        match change {
+            Change::SetProperties { path, .. } | Change::Lock { path, .. } => {
+                path.is_root() || self.entries.contains_key(path)
+            }
+            Change::RecordSha256 { put, .. } => self.puts.contains_key(put),
+            _ => true,
+        }
+    }
+
+    /// Forgets the hashes of contents that have left the tree.
+    fn forget_contents(&mut self, gone: &[(TreePath, Entry)]) {
+        for content in gone.iter().filter_map(|(_, entry)| entry.content) {
+            // Moved content is still in the tree.
+            if !self.puts.contains_key(&content.put) {
+                self.annotations.hashes.forget(content.put);
+            }
+        }
+    }
+
+    fn apply_entries(&mut self, log_entry: &LogEntry) -> Effects {
+        let version = log_entry.version;
         let paths = match &log_entry.change {
             Change::Put { path, size, digest, mtime, mode } => {
                 let content =
@@ -170,7 +238,7 @@ impl Tree {
         for (path, entry) in restored {
             match entry {
                 Some(entry) => self.put_in(path.clone(), *entry),
-                None => self.take_out(path),
+                None => self.vanish(path),
             };
         }
     }
@@ -209,6 +277,12 @@ impl Tree {
             self.puts.remove(&content.put);
         }
         Some(former)
+    }
+
+    /// Removes an entry whose put is withdrawn, with its properties and locks.
+    fn vanish(&mut self, path: &TreePath) -> Option<Entry> {
+        self.annotations.remove_tree(path);
+        self.take_out(path)
     }
 
     fn insert(&mut self, path: &TreePath, entry: Entry) -> Vec<(TreePath, Option<Entry>)> {
@@ -254,7 +328,7 @@ impl Tree {
             effects.gone.extend(now.map(|now| (path.clone(), now)));
             match restored {
                 Some(entry) => self.put_in(path.clone(), entry),
-                None => self.take_out(&path),
+                None => self.vanish(&path),
             };
             effects.restored.push((path, restored));
         }
@@ -313,6 +387,27 @@ impl TreeView for TreeState {
     fn number_of(&mut self, id: ChangeId) -> Option<Lsn> {
         self.ids.get(&id).copied()
     }
+
+    fn locks(&mut self) -> &LockTable {
+        self.tree.locks()
+    }
+
+    fn properties(&mut self, path: &TreePath) -> Option<&PathProperties> {
+        self.tree.properties().at(path)
+    }
+
+    fn property_bytes(&mut self) -> usize {
+        self.tree.properties().memory()
+    }
+
+    fn size_of(&mut self, put: Lsn) -> Option<u64> {
+        let path = self.tree.path_of(put)?;
+        self.tree.get(path)?.content.map(|content| content.size)
+    }
+
+    fn has_hashes(&mut self, put: Lsn) -> bool {
+        self.tree.hashes().of(put).is_some()
+    }
 }
 
 #[cfg(test)]
@@ -340,14 +435,14 @@ mod tests {
         let (mut known, mut sequencer) = (TreeState::default(), Sequencer::new(Lsn::default()));
         for (n, change) in changes.iter().enumerate() {
             let id = ChangeId([u8::try_from(n).unwrap(); 16]);
-            let request = [ChangeRequest {
+            let request = ChangeRequest {
                 id,
                 change: change.clone(),
                 expect: Expect::Any,
                 keep_mode: false,
                 tokens: Vec::new(),
-            }];
-            let verdicts = sequencer.sequence(&request, &mut known, 0);
+            };
+            let verdicts = sequencer.sequence([(&request, false)], &mut known, 0);
             match &verdicts[..] {
                 [SequenceResult::Accepted(log_entry)] => drop(known.apply(log_entry)),
                 other => panic!("{change:?}: {other:?}"),

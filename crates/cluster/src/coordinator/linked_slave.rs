@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use relais_proto::{Annotations, ChangeId, FolderId, Lsn, SlaveId, TreePath};
 
+use super::annotation_transfer::AnnotationTransfer;
 use super::master_state::MasterState;
 use crate::history_hash::HistoryHash;
 use crate::message_budget::{MessageBudget, PAGE, ToSlave};
@@ -34,6 +35,7 @@ pub(super) struct LinkedSlave {
 pub(super) struct TreeTransfer {
     entries: VecDeque<(TreePath, Entry)>,
     ids: VecDeque<(ChangeId, Lsn)>,
+    annotations: AnnotationTransfer,
     pub lsn: Lsn,
     pub chain: HistoryHash,
     pub timelines: Vec<Timeline>,
@@ -51,6 +53,7 @@ impl TreeTransfer {
         Self {
             entries,
             ids: ids.into(),
+            annotations: AnnotationTransfer::of(state.tree()),
             lsn: state.last(),
             chain: state.chain(),
             timelines: state.timelines().to_vec(),
@@ -59,13 +62,18 @@ impl TreeTransfer {
     }
 
     pub fn next(&mut self) -> Option<ToSlave> {
-        if self.entries.is_empty() && self.ids.is_empty() {
+        if self.entries.is_empty() && self.ids.is_empty() && self.annotations.is_done() {
             return None;
         }
         let mut room = MessageBudget::default();
         let count = self.entries.iter().take_while(|(path, _)| room.take([path], 0)).count();
         let entries = self.entries.drain(..count).collect();
         let ids = self.ids.drain(..self.ids.len().min(PAGE)).collect();
-        Some(ToSlave::Page { entries, ids, annotations: Annotations::default() })
+        let annotations = if self.entries.is_empty() {
+            self.annotations.next(&mut room)
+        } else {
+            Annotations::default()
+        };
+        Some(ToSlave::Page { entries, ids, annotations })
     }
 }

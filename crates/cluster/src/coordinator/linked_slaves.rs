@@ -118,7 +118,8 @@ impl Coordinator {
                         .map(|kept| committed_entry(kept, &self.holders));
                     let changes: Vec<CommittedEntry> = changes
                         .take_while(|committed| {
-                            room.take(paths(committed), committed.holders.len() * 16)
+                            let extra = committed.entry.change.extra_bytes();
+                            room.take(paths(committed), committed.holders.len() * 16 + extra)
                         })
                         .collect();
                     let Some(last) = changes.last().map(|committed| committed.entry.version) else {

@@ -14,7 +14,7 @@ use crate::tree::{Entry, Tree, TreeState};
 
 /// Highest number of retained changes. A slave that is further behind compares trees.
 pub const TAIL: usize = 100_000;
-/// Highest number of path bytes in the retained changes.
+/// Highest number of bytes of paths, properties and hashes in the retained changes.
 pub const TAIL_BYTES: usize = 32 * 1024 * 1024;
 /// Highest number of known change ids. A request older than that is applied again.
 pub const IDS: usize = 500_000;
@@ -42,10 +42,11 @@ impl Default for RetentionLimits {
 }
 
 impl RecentChange {
-    /// Returns the bytes of the paths, which vary between changes.
+    /// Returns the bytes of paths, texts and lists, which vary between changes.
     fn bytes(&self) -> usize {
         let restored = self.restored.iter().map(|(path, _)| path);
-        self.entry.change.paths().chain(restored).map(|path| path.as_str().len()).sum()
+        let paths = self.entry.change.paths().chain(restored);
+        self.entry.change.extra_bytes() + paths.map(|path| path.as_str().len()).sum::<usize>()
     }
 }
 
@@ -92,7 +93,7 @@ impl MasterState {
 
     /// Builds the state from a slave's tree and history, for a recovery.
     ///
-    /// The epoch is above all known ones. `seed` and the id of the new `timeline` are random.
+    /// Properties and hashes are kept; all locks end. The epoch is above all known ones. `seed` and the id of the new `timeline` are random.
     #[must_use]
     pub fn recovered(
         known: TreeState,
@@ -104,8 +105,7 @@ impl MasterState {
         let last = Lsn { epoch, number: 0 };
         let id_order = in_order(&known);
         timeline::begin(&mut timelines, timeline, known.tree.last());
-        let tree =
-            Tree::listed(known.tree.iter().map(|(path, entry)| (path.clone(), *entry)), last);
+        let tree = known.tree.restarted(last);
         Self {
             known: TreeState { tree, ids: known.ids },
             base: last,

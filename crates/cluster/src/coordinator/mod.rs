@@ -8,6 +8,7 @@
 //! period has ended, because one of them may have changes that this journal does not have. If one
 //! has, nothing is numbered until a recovery.
 
+mod annotation_transfer;
 mod copies;
 mod holders;
 mod linked_slave;
@@ -35,8 +36,11 @@ use crate::tree::Tree;
 
 /// Highest number of changes in one write.
 ///
-/// The longest 1,024 changes take less than 9 MiB, which is less than the journal's limit.
+/// The paths of 1,024 changes take less than 9 MiB. With [`BATCH_EXTRA`] they are below the
+/// journal's limit.
 const BATCH: usize = 1024;
+/// Highest number of bytes beside the paths in the changes of one write.
+const BATCH_EXTRA: usize = 4 * 1024 * 1024;
 
 wire_enum! {
     /// Input of the coordinator. The tags are those of recordings.
@@ -393,13 +397,10 @@ impl Coordinator {
             }
             self.refuse_removed();
             self.spare_found();
-            let request: Vec<ChangeRequest> = self
-                .queue
-                .iter()
-                .take(self.together())
-                .map(|waiting| waiting.request.clone())
-                .collect();
-            let verdicts = self.sequencer.sequence(&request, &mut self.state.known, self.now_ms);
+            let together = self.together();
+            let requests = self.queue.iter().take(together);
+            let requests = requests.map(|waiting| (&waiting.request, waiting.found));
+            let verdicts = self.sequencer.sequence(requests, &mut self.state.known, self.now_ms);
             for verdict in verdicts {
                 let Some(waiting) = self.queue.pop_front() else { break };
                 match verdict {
@@ -436,16 +437,20 @@ impl Coordinator {
         }
     }
 
-    /// Returns how many proposals can be decided together.
+    /// Returns how many proposals can be decided together, at least one.
     ///
     /// A local change at a path that may lose content is decided in a later batch.
     fn together(&self) -> usize {
-        let (mut goes, mut put) = (false, BTreeSet::new());
+        let (mut goes, mut put, mut extra) = (false, BTreeSet::new(), 0);
         let apart = |waiting: &QueuedProposal| {
+            extra += waiting.request.change.extra_bytes();
+            if extra > BATCH_EXTRA {
+                return true;
+            }
             let Change::Put { path, .. } = &waiting.request.change else {
-                goes |= !matches!(
+                goes |= matches!(
                     waiting.request.change,
-                    Change::MakeFolder { .. } | Change::SetAttributes { .. }
+                    Change::Remove { .. } | Change::Move { .. } | Change::Withdraw { .. }
                 );
                 return false;
             };

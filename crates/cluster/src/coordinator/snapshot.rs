@@ -4,8 +4,8 @@
 //! version of the layout.
 
 use relais_proto::{
-    Capped, Change, ChangeId, Decoder, Encoder, LogEntry, Lsn, TreeEntry, TreePath, Uncapped, Wire,
-    WireError,
+    Annotations, Capped, Change, ChangeId, Decoder, Encoder, LogEntry, Lsn, Property, TreeEntry,
+    TreePath, Uncapped, Wire, WireError,
 };
 
 use super::master_state::{MasterState, RecentChange, in_order};
@@ -13,7 +13,7 @@ use super::removal_records::{RemovalKey, RemovalRecord, RemovalRecords};
 use crate::history_hash::{self, HistoryHash};
 use crate::tree::{Tree, TreeState};
 
-const LAYOUT: u8 = 2;
+const LAYOUT: u8 = 3;
 
 impl MasterState {
     /// Encodes the state.
@@ -21,12 +21,22 @@ impl MasterState {
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         let to = &mut Encoder::new(&mut bytes);
+        let locks: Vec<_> = self.known.tree.locks().iter().collect();
         (self.last(), self.chain()).encode(to.u8(LAYOUT));
         (self.base, self.base_chain).encode(to);
         to.all(self.timelines.iter(), Wire::encode)
             .all(self.known.tree.iter(), |(path, entry), to| entry.encode(to.path(path)))
             .all(self.known.tree.formers.iter(), |(put, former), to| (*put, *former).encode(to))
             .all(self.known.ids.iter(), |(id, version), to| (*id, *version).encode(to))
+            .all(self.known.tree.properties().iter(), |(path, all), to| {
+                let all: Vec<Property> = all.iter().collect();
+                all.encode_capped(to.path(path), Uncapped);
+            })
+            .all(locks.iter(), |(path, lock), to| lock.encode(to.path(path)))
+            .all(self.known.tree.hashes().iter(), |(put, hashes), to| {
+                put.encode(to);
+                hashes.encode(to);
+            })
             .u64(self.removed.len() as u64);
         for (account, RemovalRecord { key, version, time_ms }) in self.removed.iter() {
             (account, key.0, time_ms).encode(to);
@@ -59,6 +69,7 @@ impl MasterState {
         let entries: Vec<(TreePath, TreeEntry)> = all(from)?;
         let formers = all::<(Lsn, Option<TreeEntry>)>(from)?.into_iter().collect();
         let ids = all::<(ChangeId, Lsn)>(from)?.into_iter().collect();
+        let annotations = annotations(from)?;
         let mut removed = RemovalRecords::default();
         for _ in 0..from.u64()? {
             let (account, key, time_ms) = Wire::decode(from)?;
@@ -85,7 +96,7 @@ impl MasterState {
             });
         }
         decoder.finish()?;
-        let mut tree = Tree::listed(entries, last);
+        let mut tree = Tree::listed(entries, last).annotated(annotations);
         tree.formers = formers;
         let known = TreeState { tree, ids };
         let of = |kept: &RecentChange| {
@@ -106,6 +117,16 @@ impl MasterState {
         tail.into_iter().for_each(|kept| state.keep(kept));
         Ok(state)
     }
+}
+
+fn annotations(from: &mut Decoder<'_>) -> Result<Annotations, WireError> {
+    let mut properties = Vec::new();
+    for _ in 0..from.u64()? {
+        let path = from.path()?;
+        let of_path: Vec<Property> = all(from)?;
+        properties.extend(of_path.into_iter().map(|property| (path.clone(), property)));
+    }
+    Ok(Annotations { properties, locks: all(from)?, hashes: all(from)? })
 }
 
 fn all<T: Wire>(from: &mut Decoder<'_>) -> Result<Vec<T>, WireError> {
