@@ -4,6 +4,7 @@ use relais_proto::{ContentHashes, Sha256, limits};
 use ring::digest::{Context, SHA256};
 
 /// Hashes bytes in their order. It reads nothing.
+#[derive(Clone)]
 pub(crate) struct ContentHasher {
     whole: Context,
     /// Hash of the present piece, and the bytes that it still lacks; none if pieces are not hashed.

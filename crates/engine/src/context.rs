@@ -14,6 +14,7 @@ use crate::engine::Engine;
 use crate::keep_alive::{HashingTurns, KeepAlive};
 use crate::principal::{Credential, Principal};
 use crate::protocol::Protocol;
+use crate::staged_hasher::StagedHasher;
 use crate::transfer_log::{LoggedCommand, OpenRecord, TransferRecord};
 
 /// Engine, user and connection of one session.
@@ -49,6 +50,11 @@ impl SessionContext {
         result: Result<T, Refusal>,
     ) -> Result<T, Refusal> {
         self.visible(result.inspect_err(|refusal| record.end(Err(refusal.code))))
+    }
+
+    /// Returns a hasher for staged content of this size.
+    pub fn staged_hasher(&self, size: Option<u64>) -> StagedHasher {
+        StagedHasher::new(self.settings.hashes_uploads, size)
     }
 
     /// Returns the turns of an answer at hashing.

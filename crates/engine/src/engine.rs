@@ -63,6 +63,8 @@ pub struct EngineSettings {
     pub is_cluster_member: bool,
     /// How many pieces of content may be hashed at a time.
     pub parallel_hashes: usize,
+    /// Whether the SHA-256 hashes of uploads are computed while they come, and recorded.
+    pub hashes_uploads: bool,
     /// The transfer log, if there is one.
     pub transfer_log: Option<Arc<TransferLog>>,
     /// The process around the engine.

@@ -39,6 +39,7 @@ mod remote_content;
 mod session;
 mod sha256;
 mod staged;
+mod staged_hasher;
 mod transfer_log;
 mod upload;
 mod upload_hasher;

@@ -20,6 +20,7 @@ use crate::keep_alive::KeepAlive;
 use crate::remote_content::RemoteContent;
 use crate::session::Session;
 use crate::staged::hash_staged;
+use crate::staged_hasher::StagedHasher;
 use crate::transfer_log::LoggedCommand;
 use crate::upload::{Upload, check_target};
 use crate::upload_prefix::{ExistingFile, PrefixUpload, find_existing};
@@ -175,7 +176,7 @@ fn begin(
 /// A staged file that is ready for the bytes of its client.
 struct BegunUpload {
     /// Has hashed the bytes that are there.
-    hasher: blake3::Hasher,
+    hasher: StagedHasher,
     /// The content whose first bytes have to come from another slave.
     missing: Option<Box<RemoteContent>>,
 }
@@ -191,7 +192,7 @@ impl UploadBegin<'_> {
     fn anew(&self, cut: &mut CutUpload) -> Result<BegunUpload, Refusal> {
         self.make_room(cut, 0, 0)?;
         cut.clear(self.context, self.path)?;
-        Ok(BegunUpload { hasher: blake3::Hasher::new(), missing: None })
+        Ok(BegunUpload { hasher: self.context.staged_hasher(None), missing: None })
     }
 
     /// Begins at an offset, or at the end.
@@ -212,7 +213,7 @@ impl UploadBegin<'_> {
         let offset = self.check_offset(offset, cut.length, "the cut upload has only")?;
         self.make_room(cut, offset, 0)?;
         cut.truncate(self.context, self.path, offset)?;
-        let hasher = hash_staged(self.context, &cut.file, offset, self.path, keepalive)?;
+        let hasher = hash_staged(self.context, &cut.file, (offset, None), self.path, keepalive)?;
         Ok(BegunUpload { hasher, missing: None })
     }
 
@@ -228,7 +229,7 @@ impl UploadBegin<'_> {
         let length = self.check_offset(offset, existing.size(), "the file has only")?;
         self.make_room(cut, 0, length)?;
         cut.set_base(context, path, UploadBase { expect: existing.expect(), length })?;
-        let mut hasher = blake3::Hasher::new();
+        let mut hasher = self.context.staged_hasher(None);
         let missing = match existing {
             _ if length == 0 => None,
             ExistingFile::Absent => None,

@@ -11,6 +11,7 @@ use relais_tree::{TreeError, set_times};
 
 use crate::context::SessionContext;
 use crate::keep_alive::{KeepAlive, client_gone, poll};
+use crate::staged_hasher::StagedHasher;
 
 /// How long the older session of an upload may take to release the file.
 pub(crate) const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -140,15 +141,15 @@ fn is_even_second_of(stored: i64, seconds: i64) -> bool {
     seconds % 2 != 0 && seconds.checked_sub(1) == Some(stored)
 }
 
-/// Hashes the first `len` bytes of a staged file.
+/// Hashes the first `len` bytes of a staged file, whose content will have `size` bytes.
 pub(crate) fn hash_staged(
     context: &SessionContext,
     file: &File,
-    len: u64,
+    (len, size): (u64, Option<u64>),
     path: &TreePath,
     keepalive: &mut dyn KeepAlive,
-) -> Result<blake3::Hasher, Refusal> {
-    let mut hasher = blake3::Hasher::new();
+) -> Result<StagedHasher, Refusal> {
+    let mut hasher = context.staged_hasher(size);
     let mut buffer = vec![0; usize::try_from(len.min(limits::PIECE)).unwrap_or(0)];
     let (mut at, mut turns) = (0, context.hashing(keepalive));
     while at < len {

@@ -25,6 +25,7 @@ use crate::staged::{
     COMPLETION_WAIT, HANDOVER_TIMEOUT, POLL_INTERVAL, StagedState, cannot_stage, find_staged,
     hash_staged, is_complete_upload, store_time, sync, wait_for_commit,
 };
+use crate::staged_hasher::StagedHasher;
 use crate::transfer_log::{LoggedCommand, TransferRecord};
 use crate::upload_hasher::UploadHasher;
 
@@ -193,8 +194,9 @@ fn begin(
     }
     let upload =
         |request, name, target, hasher| Upload::new(context, request, name, target, hasher);
-    let complete =
-        |request| upload(request, name.sealed(), UploadTarget::Complete, blake3::Hasher::new());
+    let complete = |request| {
+        upload(request, name.sealed(), UploadTarget::Complete, context.staged_hasher(size))
+    };
     let file = match find_staged(context, &path, &name, true, keepalive)? {
         StagedState::Complete => return Ok(complete(request)),
         StagedState::Partial(file) => file,
@@ -227,7 +229,7 @@ fn begin(
     if staged_len > at {
         file.set_len(at).map_err(|e| cannot_stage(&path, e))?;
     }
-    let hasher = hash_staged(context, &file, at, &path, keepalive)?;
+    let hasher = hash_staged(context, &file, (at, size), &path, keepalive)?;
     Ok(upload(request, name, UploadTarget::Staged(file), hasher))
 }
 
@@ -318,7 +320,7 @@ impl Upload {
         request: PutRequest,
         name: StagedName,
         target: UploadTarget,
-        hasher: blake3::Hasher,
+        hasher: StagedHasher,
     ) -> Self {
         let mode = request.mode.unwrap_or(Mode::new(0o666)).masked(context.settings.umask);
         Self {
@@ -343,7 +345,7 @@ impl Upload {
         context: &Arc<SessionContext>,
         request: PutRequest,
         (name, file): (StagedName, File),
-        hasher: blake3::Hasher,
+        hasher: StagedHasher,
         inherited: u64,
     ) -> Self {
         let sealed = StagedName::new(request.id, &context.principal.user, &request.path, None);
@@ -463,7 +465,7 @@ impl Upload {
                 (&sealed.file, sealed.meta.size)
             }
         };
-        let hasher = hash_staged(&self.context, file, len, path, keepalive)?;
+        let hasher = hash_staged(&self.context, file, (len, Some(len)), path, keepalive)?;
         self.hasher = UploadHasher::new(hasher);
         self.digest()
     }
@@ -520,7 +522,8 @@ impl Upload {
         match self.context.staging.seal(&self.name, &self.sealed) {
             Ok(()) => {
                 self.name = self.sealed;
-                self.propose(received, synced)
+                let hashes = self.hasher.hashes();
+                Ok(Proposal { hashes, ..self.propose(received, synced)? })
             }
             // Another session has received the same upload, and was faster.
             Err(TreeError::Taken) => {
@@ -603,8 +606,9 @@ impl Upload {
                 Err(e) => return Err(refuse(&request.path, &e)),
             };
             let len = file.meta.size;
+            let len = (len, Some(len));
             let hasher = hash_staged(context, &file.file, len, &request.path, keepalive)?;
-            let found = Digest(hasher.finalize().into());
+            let found = hasher.digest();
             if digest.is_some_and(|digest| digest != found) {
                 replaced_inode = Some(file.meta.ino);
                 return Ok(None);
@@ -612,7 +616,7 @@ impl Upload {
             match self.propose(found, false) {
                 // The file has just got its final name.
                 Err(refusal) if refusal.code == ErrorCode::NotFound => Ok(None),
-                result => result.map(Some),
+                proposal => Ok(Some(Proposal { hashes: hasher.hashes(), ..proposal? })),
             }
         })?;
         if let Some(proposal) = proposal {

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex};
-use relais_proto::{Digest, limits};
+use relais_proto::{ContentHashes, Digest, limits};
+
+use crate::staged_hasher::StagedHasher;
 
 /// Bytes that are hashed at once before a thread starts: it would cost more than it saves.
 pub(crate) const INLINE: u64 = limits::PIECE;
@@ -25,7 +27,7 @@ const BUFFER: usize = 128 * 1024;
 /// The hash of the bytes of an upload so far.
 pub(crate) struct UploadHasher {
     /// Of the bytes before those of the thread.
-    hasher: blake3::Hasher,
+    hasher: StagedHasher,
     /// Bytes that were hashed at once since the last thread.
     inline: u64,
     follower: Option<Follower>,
@@ -34,7 +36,7 @@ pub(crate) struct UploadHasher {
 /// The thread that hashes.
 struct Follower {
     progress: Arc<Progress>,
-    thread: JoinHandle<io::Result<blake3::Hasher>>,
+    thread: JoinHandle<io::Result<StagedHasher>>,
 }
 
 /// What the writing thread and the hashing thread share.
@@ -64,7 +66,7 @@ enum Goal {
 
 impl UploadHasher {
     /// Continues `hasher`, which has hashed the bytes that are there.
-    pub fn new(hasher: blake3::Hasher) -> Self {
+    pub fn new(hasher: StagedHasher) -> Self {
         Self { hasher, inline: 0, follower: None }
     }
 
@@ -112,7 +114,12 @@ impl UploadHasher {
             self.hasher = follower.end(Goal::Finish)?;
             self.inline = 0;
         }
-        Ok(Digest(self.hasher.finalize().into()))
+        Ok(self.hasher.digest())
+    }
+
+    /// Returns the SHA-256 hashes of the bytes up to the last [`Self::finish`], if they are computed.
+    pub fn hashes(&self) -> Option<ContentHashes> {
+        self.hasher.hashes()
     }
 
     /// Ends the thread, and drops its result. It has the file open until then.
@@ -131,7 +138,7 @@ impl Drop for UploadHasher {
 }
 
 impl Follower {
-    fn start(hasher: blake3::Hasher, file: &File, at: u64) -> io::Result<Self> {
+    fn start(hasher: StagedHasher, file: &File, at: u64) -> io::Result<Self> {
         let file = file.try_clone()?;
         let position = Position { written: at, hashed: at, goal: Goal::Follow, has_ended: false };
         let progress = Arc::new(Progress { position: Mutex::new(position), moved: Condvar::new() });
@@ -155,7 +162,7 @@ impl Follower {
     }
 
     /// Ends the thread.
-    fn end(self, goal: Goal) -> io::Result<blake3::Hasher> {
+    fn end(self, goal: Goal) -> io::Result<StagedHasher> {
         self.progress.position.lock().goal = goal;
         self.progress.moved.notify_one();
         let panicked = |_| Err(io::Error::other("the thread that hashes failed"));
@@ -172,7 +179,7 @@ impl Position {
 
 impl Progress {
     /// Hashes what is written, until the goal is reached.
-    fn hash(&self, mut hasher: blake3::Hasher, file: &File) -> io::Result<blake3::Hasher> {
+    fn hash(&self, mut hasher: StagedHasher, file: &File) -> io::Result<StagedHasher> {
         let mut buffer = vec![0; BUFFER];
         while let Some((mut at, end)) = self.next_step() {
             while at < end {

@@ -16,6 +16,7 @@ use crate::copy::copy_bytes;
 use crate::keep_alive::{KeepAlive, poll};
 use crate::remote_content::RemoteContent;
 use crate::staged::{cannot_stage, hash_staged};
+use crate::staged_hasher::StagedHasher;
 use crate::transfer_log::TransferRecord;
 use crate::upload::Upload;
 
@@ -121,16 +122,16 @@ impl LocalFile {
         path: &TreePath,
         (staged, length): (&File, u64),
         keepalive: &mut dyn KeepAlive,
-    ) -> Result<blake3::Hasher, Refusal> {
+    ) -> Result<StagedHasher, Refusal> {
         copy_bytes(&self.file.file, staged, length, keepalive)
             .map_err(|e| cannot_stage(path, e))?;
         if staged.metadata().map_err(|e| cannot_stage(path, e))?.len() != length {
             return Err(content_changed(path));
         }
-        let hasher = hash_staged(context, staged, length, path, keepalive)?;
+        let hasher = hash_staged(context, staged, (length, None), path, keepalive)?;
         check_unchanged(path, &self.file)?;
         let known = self.digest.filter(|_| length == self.file.meta.size);
-        if known.is_some_and(|known| known.0 != *hasher.finalize().as_bytes()) {
+        if known.is_some_and(|known| known != hasher.digest()) {
             if context.settings.is_cluster_member {
                 context.host().report_damaged(path);
             }

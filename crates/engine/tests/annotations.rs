@@ -295,3 +295,29 @@ fn damaged_content_gets_no_hashes() {
     store.update_disk_meta(&path("f"), &meta).unwrap();
     assert_eq!(code(ann.sha256(&path("f"), &mut patient())), ErrorCode::Damaged);
 }
+
+#[test]
+fn uploads_bring_their_hashes() {
+    for (hashes_uploads, size) in [(true, Some(2_500_000)), (true, None), (false, None)] {
+        let fixture = Fixture::with_sha256(hashes_uploads);
+        let session = fixture.session("ann");
+        let content: Vec<u8> = (0..625_000_u32).flat_map(u32::to_be_bytes).collect();
+        // The second session resumes the upload, and hashes its first bytes again.
+        let request = |offset| PutRequest { size, offset, ..PutRequest::new(id(1), path("f")) };
+        let mut upload = session.begin_upload(request(0), &mut patient()).unwrap();
+        upload.write(&content[..1_000_001]).unwrap();
+        drop(upload);
+        let mut upload = session.begin_upload(request(1_000_001), &mut patient()).unwrap();
+        upload.write(&content[1_000_001..]).unwrap();
+        let change = upload.finish(None, &mut patient()).unwrap();
+        let mut submitting = fixture.session("ann");
+        let end = fixture.take_proposal(&mut submitting, change);
+        let hashes = end.hashes.filter(|hashes| hashes.fit(content.len() as u64));
+        assert_eq!(hashes.is_some(), hashes_uploads);
+        if let Some(hashes) = hashes {
+            assert_eq!(hashes.sha256.0, digest(&SHA256, &content).as_ref());
+            let last = digest(&SHA256, &content[2 * (1 << 20)..]);
+            assert_eq!((hashes.pieces.len(), &hashes.pieces[2].0[..]), (3, last.as_ref()));
+        }
+    }
+}

@@ -155,6 +155,10 @@ pub struct Args {
         default_value_t = Watch::Add,
     )]
     watch: Watch,
+    /// Compute the SHA-256 of each upload while it comes, as download tools need it; without this
+    /// option it is computed when it is first asked for
+    #[arg(help_heading = FOLDER, long)]
+    sha256: bool,
     /// File for a line of JSON on each transfer and change; reopened on SIGUSR1; - is standard
     /// output
     #[arg(help_heading = SYSTEM, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -373,6 +377,7 @@ impl Args {
                 Watch::Add => WatchMode::Add,
                 Watch::All => WatchMode::All,
             },
+            sha256: self.sha256,
             transfer_log: self.transfer_log,
             tls: TlsOptions {
                 encrypt: self.tls,

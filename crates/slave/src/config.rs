@@ -71,6 +71,8 @@ pub struct Config {
     pub grace: Duration,
     /// Whether and how the folder is watched.
     pub watch: WatchMode,
+    /// Whether the SHA-256 hashes of uploads are computed while they come.
+    pub sha256: bool,
     /// The transfer log; `-` is standard output, none: no log.
     pub transfer_log: Option<PathBuf>,
     /// How connections are encrypted; those of FTP clients as `ftp` says.

@@ -259,6 +259,7 @@ impl Slave {
             ),
             is_cluster_member,
             parallel_hashes: parallel_hashes(config.workers),
+            hashes_uploads: config.sha256,
             transfer_log: self.0.transfers.clone(),
             host: Box::new(host.clone()),
         })

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use relais_cluster::{Entry, FileContent};
 use relais_engine::{
-    Engine, EngineSettings, Host, KeepAlive, Owner, Principal, ProposalChannel, Protocol, Session,
-    TransferLog,
+    Engine, EngineSettings, Host, KeepAlive, Owner, PreparedChange, Principal, ProposalChannel,
+    Protocol, Session, TransferLog,
 };
 use relais_os::Received;
 use relais_proto::{
@@ -242,6 +242,11 @@ pub struct Fixture {
 
 impl Fixture {
     pub fn new() -> Self {
+        Self::with_sha256(false)
+    }
+
+    /// Makes an engine that computes SHA-256 hashes of uploads, or does not.
+    pub fn with_sha256(hashes_uploads: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("root");
         fs::create_dir(&root).unwrap();
@@ -271,6 +276,7 @@ impl Fixture {
             read_only: None,
             is_cluster_member: true,
             parallel_hashes: 1,
+            hashes_uploads,
             transfer_log: Some(Arc::new(TransferLog::open(&dir.path().join("log")).unwrap())),
             host: Box::new(TestHost(state.clone())),
         });
@@ -334,6 +340,26 @@ impl Fixture {
             writer.join().unwrap();
             result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
+    }
+
+    /// Submits a change, and returns its proposal.
+    pub fn take_proposal(&self, session: &mut Session, change: PreparedChange) -> Proposal {
+        self.complete_catalogue();
+        let greeted = std::thread::scope(|scope| {
+            let end = scope.spawn(|| {
+                loop {
+                    if let Some(end) = lock(&self.state.opened).pop() {
+                        end.greet();
+                        return end;
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            });
+            let mut waiting = Waiting::at_most(Duration::from_secs(30));
+            assert!(session.submit(change, &mut waiting).unwrap().is_none());
+            end.join().unwrap()
+        });
+        greeted.next().unwrap()
     }
 
     pub fn engine_staging(&self) -> Staging {

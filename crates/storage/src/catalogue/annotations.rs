@@ -36,8 +36,8 @@ impl CatalogStore {
         match &entry.change {
             Change::SetProperties { path, changes } => self.set_properties(path, changes),
             Change::Lock { path, lock } => {
-                self.drop_expired_locks(entry.time_ms)?;
-                self.put_lock(path, &Lock::granted(lock, entry.id, entry.time_ms))
+                let lock = Lock::granted(lock, entry.id, entry.time_ms);
+                self.grant_lock(path, lock, entry.time_ms)
             }
             Change::Unlock { path, token } => self.drop_lock(path, *token),
             Change::RecordSha256 { put, hashes } => self.record_hashes(*put, hashes),
@@ -56,21 +56,27 @@ impl CatalogStore {
     /// Returns database errors.
     pub fn drop_annotations(&self, path: &TreePath) -> Result<()> {
         self.drop_hashes_below(path)?;
-        ["property", "lock"].into_iter().try_for_each(|table| {
-            self.run(&format!("DELETE FROM {table} WHERE {AT_OR_BELOW}"), Values::tree(path))
-        })
+        self.drop_tree("property", path)?;
+        self.drop_tree("lock", path)
     }
 
     /// Moves the properties at and below `from`, before a change moves the rows to `to`.
     ///
-    /// Locks do not move with their path. What is replaced at `to` loses its annotations.
+    /// Locks do not move with their path: those at `from` end, and a lock of what is replaced at
+    /// `to` stays there.
     ///
     /// # Errors
     /// Returns database errors.
     pub fn move_annotations(&self, from: &TreePath, to: &TreePath) -> Result<()> {
-        self.drop_annotations(to)?;
+        self.drop_hashes_below(to)?;
+        self.drop_tree("property", to)?;
         self.relocate_rows("property", from, to)?;
-        self.run(&format!("DELETE FROM lock WHERE {AT_OR_BELOW}"), Values::tree(from))
+        self.drop_tree("lock", from)
+    }
+
+    /// Deletes the rows of a table at and below a path.
+    fn drop_tree(&self, table: &str, path: &TreePath) -> Result<()> {
+        self.run(&format!("DELETE FROM {table} WHERE {AT_OR_BELOW}"), Values::tree(path))
     }
 
     /// Returns all annotations.

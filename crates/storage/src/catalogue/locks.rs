@@ -77,10 +77,17 @@ impl CatalogStore {
         )
     }
 
-    /// Deletes the locks that have expired at a time, in milliseconds since 1970 UTC.
-    pub(super) fn drop_expired_locks(&self, now_ms: u64) -> Result<()> {
+    /// Adds a lock, or extends the one with the same token, and deletes those that have expired at
+    /// a time in milliseconds since 1970 UTC.
+    pub(super) fn grant_lock(&self, path: &TreePath, lock: Lock, now_ms: u64) -> Result<()> {
         let now = i64::try_from(now_ms).unwrap_or(i64::MAX);
-        self.run("DELETE FROM lock WHERE expires <= ?", Values::of(now))
+        self.run("DELETE FROM lock WHERE expires <= ?", Values::of(now))?;
+        let present = self.locks_at(path)?.into_iter().find(|(_, other)| other.token == lock.token);
+        let lock = match present {
+            Some((_, other)) => Lock { expires_ms: lock.expires_ms, ..other },
+            None => lock,
+        };
+        self.put_lock(path, &lock)
     }
 
     /// Deletes the lock with a token.

@@ -144,14 +144,17 @@ fn locks_cover_what_is_below_and_end_with_their_path() {
     let unlock = |at, token| Change::Unlock { path: path(at), token: LockToken([token; 16]) };
     commit(&mut replica, 8, vec![unlock("dx", 9), rename("d", "e"), unlock("dx", 3)]);
     assert_eq!(replica.scanner.store.annotations().unwrap().locks, []);
-    // A lock of the root covers everything. A later lock drops those that have expired.
-    commit(&mut replica, 11, vec![lock("", 4, true)]);
+    // A lock of the root covers everything, and can only be extended. A later lock drops those that have expired.
+    commit(&mut replica, 11, vec![lock("", 4, true), lock("", 4, false)]);
     assert_eq!(locks(&replica.scanner.store, "e/sub/f"), [at(4, "/")]);
-    let mut later = committed(12, lock("dx", 5, false));
+    let mut later = committed(13, lock("dx", 5, false));
     later.entry.time_ms = 60_000;
     replica.commit(vec![later]);
     let left = replica.scanner.store.annotations().unwrap().locks;
     assert_eq!(tokens(left), [at(5, "/dx")]);
+    // A file that is moved there leaves the lock where it was made.
+    commit(&mut replica, 14, vec![file("g"), rename("g", "dx")]);
+    assert_eq!(locks(&replica.scanner.store, "dx"), [at(5, "/dx")]);
 }
 
 #[test]
