@@ -1,0 +1,84 @@
+//! Runs the corpus of the fuzz targets, and inputs made from it, on a stable compiler.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+#[path = "../fuzz/src/lib.rs"]
+mod checks;
+
+fn corpus(target: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let entries = std::fs::read_dir(folder).unwrap();
+    let files: Vec<_> =
+        entries.map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();
+    assert!(files.len() > 3);
+    files
+}
+
+/// Cuts a piece out of one seed, puts a piece of another one there, and changes a byte.
+fn mutated(target: &str) -> impl Strategy<Value = Vec<u8>> {
+    let seed = proptest::sample::select(corpus(target));
+    let piece = |bytes: &[u8], (a, b): (Index, Index)| {
+        let (a, b) = (a.index(bytes.len() + 1), b.index(bytes.len() + 1));
+        a.min(b)..a.max(b)
+    };
+    let places = any::<((Index, Index), (Index, Index))>();
+    let byte = proptest::option::of((any::<Index>(), any::<u8>()));
+    (seed.clone(), seed, places, byte).prop_map(move |(to, from, (cut, inserted), byte)| {
+        let (cut, inserted) = (piece(&to, cut), piece(&from, inserted));
+        let mut out = [&to[..cut.start], &from[inserted], &to[cut.end..]].concat();
+        if let Some((at, byte)) = byte.filter(|_| !out.is_empty()) {
+            let at = at.index(out.len());
+            out[at] = byte;
+        }
+        out
+    })
+}
+
+#[test]
+fn the_corpus_holds() {
+    corpus("head").iter().for_each(|data| checks::head(data));
+    corpus("chunked").iter().for_each(|data| checks::chunked(data));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 3_000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn mutated_heads_hold(data in mutated("head")) {
+        checks::head(&data);
+    }
+
+    #[test]
+    fn mutated_chunks_hold(data in mutated("chunked")) {
+        checks::chunked(&data);
+    }
+
+    #[test]
+    fn random_values_hold(value in "[ -~\t\u{80}-\u{2ff}]{0,60}", path in "[!-~]{0,60}") {
+        for name in ["Range", "If-Match", "Accept", "Forwarded", "Cookie", "Content-Digest"] {
+            checks::head(format!("GET /{path} HTTP/1.0\r\n{name}: {value}\r\n\r\n").as_bytes());
+        }
+    }
+}
+
+#[test]
+fn hostile_heads_take_linear_time() {
+    let fill = |text: &str| text.repeat(15_000 / text.len());
+    for value in ["bytes=0-,", "\"a\",", "a/b;q=1,", ",", ";", "=", "%00", "for=1.2.3.4,", ":"] {
+        for name in ["Range", "If-None-Match", "Accept", "Cookie", "Forwarded", "Content-Digest"] {
+            let began = Instant::now();
+            let value = fill(value);
+            checks::head(format!("GET / HTTP/1.0\r\n{name}: {value}\r\n\r\n").as_bytes());
+            assert!(began.elapsed() < Duration::from_secs(2), "{name}: {}", &value[..9]);
+        }
+    }
+}
