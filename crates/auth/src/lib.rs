@@ -10,6 +10,7 @@
 
 mod accounts;
 mod authority;
+mod csrf;
 mod dir;
 mod key;
 mod link;
@@ -20,6 +21,7 @@ mod ticket;
 
 pub use accounts::*;
 pub use authority::{Authority, AuthorityError, RenewalTimer, ServerKey};
+pub use csrf::{csrf_token, is_csrf_token};
 pub use dir::{StateDir, StateDirError};
 pub use key::ClusterKey;
 pub use link::{LinkChallenger, LinkError, LinkHandshake, LinkRole, decode_link_frame};

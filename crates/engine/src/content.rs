@@ -235,6 +235,15 @@ impl Content {
         Ok(digest)
     }
 
+    /// Checks that the file has been the same all the time, before the last bytes are sent.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Changed`] if it has not; the transfer has failed.
+    pub fn check_unchanged(&mut self) -> Result<(), Refusal> {
+        let result = check_unchanged(&self.path, &self.file);
+        self.context.recorded(&mut self.record, result)
+    }
+
     /// Ends a transfer: checks that the file was the same all the time.
     ///
     /// # Errors

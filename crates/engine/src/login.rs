@@ -224,6 +224,61 @@ impl<S: SecretSource> Authenticator<S> {
         Ok(LoginProgress::Admitted(principal_of(user_now, address, host)))
     }
 
+    /// Continues a login whose ticket of the master the client has kept, as a browser's cookie.
+    ///
+    /// A ticket that has ended, or is older than the accounts, is renewed by the master.
+    ///
+    /// # Errors
+    /// [`ErrorCode::BadTicket`] if it is altered; [`ErrorCode::Busy`] if too many queries wait.
+    pub fn resume_by_ticket(
+        &self,
+        ticket: &[u8],
+        address: IpAddr,
+        host: &dyn Host,
+    ) -> Result<LoginProgress, Refusal> {
+        let LoginPolicy::Cluster { master } = &self.policy else {
+            let why = "this standalone slave takes no tickets";
+            return Err(Refusal::new(ErrorCode::BadTicket, why));
+        };
+        if let Ok(principal) = self.principal_by_ticket(ticket.to_vec(), address, host) {
+            return Ok(LoginProgress::Admitted(principal));
+        }
+        // The master must not be asked for each forged cookie.
+        let key = self.secrets.key();
+        let opened = key.map(|key| Ticket::open(ticket, &key, key.cluster_id()));
+        match opened {
+            Some(Ok(_)) => {
+                let answer = master.ask(MasterQuery::Renew { ticket, address })?;
+                Ok(LoginProgress::Pending(answer.into()))
+            }
+            Some(Err(e)) => Err(Refusal::new(ErrorCode::BadTicket, e.to_string())),
+            None => {
+                let why = "this slave does not have the cluster key yet";
+                Err(Refusal::new(ErrorCode::Busy, why))
+            }
+        }
+    }
+
+    /// Continues the login of a user of a standalone slave, whose password has not changed since.
+    ///
+    /// # Errors
+    /// [`ErrorCode::BadTicket`] if the account was removed or its password was changed;
+    /// [`ErrorCode::Storage`] if the accounts cannot be read.
+    pub fn resume_account(
+        &self,
+        user: &str,
+        id: PasswordId,
+        address: IpAddr,
+        host: &dyn Host,
+    ) -> Result<Principal, Refusal> {
+        let LoginPolicy::Standalone { writable, passwords } = &self.policy else {
+            let why = "the slave of a cluster has no accounts of its own";
+            return Err(Refusal::new(ErrorCode::BadTicket, why));
+        };
+        let local = LocalPolicy { writable: *writable, passwords: passwords.as_ref() };
+        self.renew_locally(local, user, id, address, host)
+    }
+
     /// Returns the principal for the result of a verified login.
     ///
     /// # Errors

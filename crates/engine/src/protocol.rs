@@ -9,6 +9,10 @@ pub enum Protocol {
     Ftp,
     /// FTP over implicit TLS.
     Ftps,
+    /// HTTP in the clear.
+    Http,
+    /// HTTP over TLS.
+    Https,
 }
 
 impl Protocol {
@@ -19,6 +23,8 @@ impl Protocol {
             Self::Native => "native",
             Self::Ftp => "ftp",
             Self::Ftps => "ftps",
+            Self::Http => "http",
+            Self::Https => "https",
         }
     }
 }

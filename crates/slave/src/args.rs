@@ -13,7 +13,9 @@ use relais_net::tls::{TlsMode, TlsOptions};
 use relais_net::{Host, IpNetwork};
 use relais_proto::{Mode, limits, sanitize};
 use relais_slave::Protocol;
-use relais_slave::config::{self, Cluster, Config, FtpConfig, FtpTls, TlsEof};
+use relais_slave::config::{
+    self, Cluster, Config, FtpConfig, FtpTls, HttpConfig, HttpPasswords, TlsEof,
+};
 use relais_storage::{WatchMode, upload_table};
 
 /// Headings of `--help`.
@@ -21,6 +23,7 @@ const FOLDER: &str = "Folder";
 const CLUSTER: &str = "Cluster";
 const NETWORK: &str = "Network and encryption";
 const FTP: &str = "FTP";
+const HTTP: &str = "HTTP";
 const SESSIONS: &str = "Sessions";
 const SYSTEM: &str = "System";
 
@@ -31,6 +34,7 @@ const SYSTEM: &str = "System";
     version,
     max_term_width = 100,
     group(ArgGroup::new("ftp_listeners").args(["ftp", "ftps"]).multiple(true)),
+    group(ArgGroup::new("http_listeners").args(["http", "https"]).multiple(true)),
     after_help = "Exit status: 0 after a clean stop, 1 failure, 2 wrong usage, 3 cannot listen."
 )]
 pub struct Args {
@@ -212,8 +216,34 @@ pub struct Args {
         default_value_t = TlsEofChoice::Strict,
     )]
     ftp_tls_eof: TlsEofChoice,
-    /// Address or network of proxies that name their clients with the PROXY protocol, version 2;
-    /// can be repeated
+    /// Serve HTTP and WebDAV as well, on this port; the address is that of --listen if none is
+    /// given
+    #[arg(help_heading = HTTP, long, value_name = "[ADDR:]PORT", value_parser = listen_address)]
+    http: Option<ListenAddress>,
+    /// Serve HTTP over TLS, on this port
+    #[arg(help_heading = HTTP, long, value_name = "[ADDR:]PORT", value_parser = listen_address)]
+    https: Option<ListenAddress>,
+    /// Host name by which HTTP clients may reach this slave, beside addresses and localhost; can be
+    /// repeated
+    #[arg(
+        help_heading = HTTP,
+        long,
+        value_name = "NAME",
+        requires = "http_listeners",
+        value_parser = host_name,
+    )]
+    http_host: Vec<String>,
+    /// Where HTTP clients may send passwords without TLS
+    #[arg(
+        help_heading = HTTP,
+        long,
+        value_name = "RULE",
+        value_enum,
+        requires = "http_listeners",
+    )]
+    http_passwords: Option<HttpPasswordsChoice>,
+    /// Address or network of proxies that name their clients with the PROXY protocol, version 2,
+    /// or for HTTP with the header Forwarded; can be repeated
     #[arg(help_heading = NETWORK, long, value_name = "NET")]
     trusted_proxy: Vec<IpNetwork>,
     /// Certificate of your own authority instead of the cluster's: PEM, the authority's last
@@ -288,6 +318,15 @@ enum TlsEofChoice {
     Lenient,
 }
 
+/// Where passwords may be sent in the clear over HTTP.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum HttpPasswordsChoice {
+    /// On this host alone
+    Tls,
+    /// Everywhere
+    Always,
+}
+
 /// An address to listen on, and whether it names the interface.
 #[derive(Debug, Clone, Copy)]
 struct ListenAddress {
@@ -301,15 +340,20 @@ impl Args {
         SocketAddr::new(self.interface(), self.port)
     }
 
-    /// Returns the addresses to listen on for FTP clients.
-    pub fn ftp_addresses(&self) -> Vec<(Protocol, SocketAddr)> {
-        let address = |protocol, listen: ListenAddress| {
+    /// Returns the addresses to listen on for FTP and HTTP clients.
+    pub fn other_addresses(&self) -> Vec<(Protocol, SocketAddr)> {
+        let listeners = [
+            (Protocol::Ftp, self.ftp),
+            (Protocol::Ftps, self.ftps),
+            (Protocol::Http, self.http),
+            (Protocol::Https, self.https),
+        ];
+        let address = |(protocol, listen): (Protocol, Option<ListenAddress>)| {
+            let listen = listen?;
             let ip = listen.ip.unwrap_or_else(|| self.interface());
-            (protocol, SocketAddr::new(ip, listen.port))
+            Some((protocol, SocketAddr::new(ip, listen.port)))
         };
-        let (ftp, ftps) = (self.ftp, self.ftps);
-        let ftp = ftp.map(|listen| address(Protocol::Ftp, listen));
-        ftp.into_iter().chain(ftps.map(|listen| address(Protocol::Ftps, listen))).collect()
+        listeners.into_iter().filter_map(address).collect()
     }
 
     /// Returns the address to listen on where no other is given.
@@ -344,11 +388,24 @@ impl Args {
         }))
     }
 
+    /// Returns how HTTP is served; none if it is not.
+    fn http_config(&self) -> Option<HttpConfig> {
+        self.http.or(self.https)?;
+        Some(HttpConfig {
+            hosts: self.http_host.clone(),
+            passwords: match self.http_passwords {
+                None | Some(HttpPasswordsChoice::Tls) => HttpPasswords::Tls,
+                Some(HttpPasswordsChoice::Always) => HttpPasswords::Always,
+            },
+            is_encrypted: self.https.is_some(),
+        })
+    }
+
     /// Returns the settings of the slave.
     pub fn config(self) -> anyhow::Result<Config> {
         let cluster = if self.standalone { None } else { Some(self.cluster()?) };
         let accounts = if self.standalone { self.accounts()? } else { None };
-        let ftp = self.ftp_config()?;
+        let (ftp, http) = (self.ftp_config()?, self.http_config());
         for path in self.tls_cert.iter().chain(&self.tls_key).chain(&self.cluster_key) {
             if ["/dev/fd", "/dev/stdin", "/proc/self/fd"]
                 .iter()
@@ -384,6 +441,7 @@ impl Args {
                 files: self.tls_key.into_iter().chain(self.tls_cert).collect(),
             },
             ftp,
+            http,
             trusted_proxies: self.trusted_proxy,
         })
     }
@@ -426,6 +484,18 @@ fn listen_address(text: &str) -> Result<ListenAddress, String> {
         .parse()
         .map_err(|_| format!("{} is neither a port nor an address with a port", sanitize(text)))?;
     Ok(ListenAddress { ip: Some(addr.ip()), port: addr.port() })
+}
+
+/// Parses a host name as a browser sends it: letters in lower case, no port.
+fn host_name(text: &str) -> Result<String, String> {
+    let is_part = |part: &str| {
+        let is_inner = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        !part.is_empty() && part.len() <= 63 && part.chars().all(is_inner)
+    };
+    if text.len() <= 253 && text.split('.').all(is_part) {
+        return Ok(text.to_ascii_lowercase());
+    }
+    Err(format!("{} is no host name, such as files.example.org", sanitize(text)))
 }
 
 /// Parses the first and the last of several ports.

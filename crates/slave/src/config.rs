@@ -1,6 +1,7 @@
 //! The settings of a slave.
 
 mod ftp;
+mod http;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use relais_proto::Mode;
 use relais_storage::WatchMode;
 
 pub use self::ftp::{FtpConfig, FtpTls, TlsEof};
+pub use self::http::{HttpConfig, HttpPasswords};
 pub use relais_tree::umask;
 
 /// Default size of a block in bytes: the fastest in the measurement of `benches/README.md`.
@@ -75,10 +77,12 @@ pub struct Config {
     pub sha256: bool,
     /// The transfer log; `-` is standard output, none: no log.
     pub transfer_log: Option<PathBuf>,
-    /// How connections are encrypted; those of FTP clients as `ftp` says.
+    /// How connections are encrypted; those of FTP and HTTP clients as `ftp` and `http` say.
     pub tls: TlsOptions,
     /// How FTP is served; none if it is not.
     pub ftp: Option<FtpConfig>,
+    /// How HTTP is served; none if it is not.
+    pub http: Option<HttpConfig>,
     /// The proxies that name the clients of their connections.
     pub trusted_proxies: Vec<IpNetwork>,
 }
@@ -110,7 +114,8 @@ impl Config {
     #[must_use]
     pub fn needs_certificate(&self) -> bool {
         let is_ftp_encrypted = self.ftp.as_ref().is_some_and(|ftp| ftp.tls != FtpTls::Off);
-        is_ftp_encrypted || self.tls.encrypt != TlsMode::Never
+        let is_http_encrypted = self.http.as_ref().is_some_and(|http| http.is_encrypted);
+        is_ftp_encrypted || is_http_encrypted || self.tls.encrypt != TlsMode::Never
     }
 }
 

@@ -59,6 +59,7 @@ use crate::config::{Config, FtpTls};
 use crate::confine::confine;
 use crate::context::SlaveContext;
 use crate::front::ftp::FtpContext;
+use crate::front::http::HttpContext;
 use crate::front::native::login::LoginService;
 use crate::front::replica_stream::ReplicaDialer;
 use crate::generation::GenerationFile;
@@ -282,7 +283,10 @@ impl Slave {
         let certificate = Arc::new(certificate);
         let tls = TlsServer::new(config.tls.encrypt, certificate.clone())?;
         let logins = Arc::new(LoginService { authenticator, master, host });
-        let fronts = FrontEnds { tls, ftp: self.ftp_context(certificate, &logins)?.map(Arc::new) };
+        let replicas = Arc::new(ReplicaDialer::new(&logins)?);
+        let ftp = self.ftp_context(certificate.clone(), &replicas)?.map(Arc::new);
+        let http = self.http_context(certificate, &replicas, &logins)?.map(Arc::new);
+        let fronts = FrontEnds { tls, ftp, http };
         worker::run(listeners, &control, Arc::new(engine), logins, fronts)
     }
 
@@ -290,15 +294,30 @@ impl Slave {
     fn ftp_context(
         &self,
         certificate: Arc<ServerCertificate>,
-        logins: &Arc<LoginService>,
+        replicas: &Arc<ReplicaDialer>,
     ) -> io::Result<Option<FtpContext>> {
         let SlaveContext { config, tickets, .. } = &*self.0;
         let Some(ftp) = config.ftp.clone() else { return Ok(None) };
         let tls = (ftp.tls != FtpTls::Off)
             .then(|| TlsServer::for_ftp(certificate, tickets.clone()))
             .transpose()?;
-        let replicas = Arc::new(ReplicaDialer::new(logins)?);
-        Ok(Some(FtpContext { config: ftp, tls, replicas }))
+        Ok(Some(FtpContext { config: ftp, tls, replicas: replicas.clone() }))
+    }
+
+    /// Returns what the HTTP sessions of a worker share; none if HTTP is not served.
+    fn http_context(
+        &self,
+        certificate: Arc<ServerCertificate>,
+        replicas: &Arc<ReplicaDialer>,
+        logins: &Arc<LoginService>,
+    ) -> io::Result<Option<HttpContext>> {
+        let SlaveContext { config, tickets, .. } = &*self.0;
+        let Some(http) = config.http.clone() else { return Ok(None) };
+        let tls = http
+            .is_encrypted
+            .then(|| TlsServer::for_http(certificate, tickets.clone()))
+            .transpose()?;
+        HttpContext::new(http, tls, replicas.clone(), logins.clone()).map(Some)
     }
 }
 

@@ -16,7 +16,7 @@ pub struct Listener {
     pub socket: TcpListener,
 }
 
-/// All listeners of a slave: the native one, then those of FTP.
+/// All listeners of a slave: the native one, then those of FTP and HTTP.
 #[derive(Debug)]
 pub struct Listeners(Vec<Listener>);
 

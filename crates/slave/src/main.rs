@@ -49,7 +49,7 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for Failure {
 fn run(args: args::Args, inherited: io::Result<Inherited>) -> Result<(), Failure> {
     let inherited = inherited?;
     let stops_on_hangup = relais_cli::stops_on_hangup();
-    let (address, ftp_addresses) = (args.address(), args.ftp_addresses());
+    let (address, others) = (args.address(), args.other_addresses());
     let user = args.user.clone();
     let config =
         args.config().map_err(|e| Failure(if e.is::<StateDirError>() { 1 } else { USAGE }, e))?;
@@ -57,7 +57,7 @@ fn run(args: args::Args, inherited: io::Result<Inherited>) -> Result<(), Failure
     if let Some(user) = &user {
         check_user(user).map_err(|e| Failure(USAGE, e.into()))?;
     }
-    let listeners = listen_on_all(address, &ftp_addresses).map_err(|e| Failure(CANNOT_BIND, e))?;
+    let listeners = listen_on_all(address, &others).map_err(|e| Failure(CANNOT_BIND, e))?;
     // Drop privileges first: the slave's files must belong to the user that it serves as.
     match user {
         Some(user) => become_user(&user)?,

@@ -7,6 +7,7 @@ use relais_engine::{Principal, Protocol};
 use relais_ftp::LineBuffer;
 
 use crate::front::ftp::state::LoginSettings;
+use crate::front::http::request::AdmittedRequest;
 use crate::scoreboard::Scoreboard;
 
 /// A claim on a slot, or on a place in the queue. It is released when dropped.
@@ -87,4 +88,6 @@ pub enum AdmittedFront {
     Native,
     /// That of FTP: what was read after the login, and what the client has set.
     Ftp { protocol: Protocol, input: LineBuffer, settings: LoginSettings },
+    /// That of HTTP: the request that the session begins with.
+    Http(Box<AdmittedRequest>),
 }

@@ -20,7 +20,7 @@ use relais_net::{PreAuthPool, raise_fd_limit};
 use self::session_pool::{DrainState, LOOP_INTERVAL, Returned, SessionPool};
 use self::wait_queue::WaitQueue;
 pub use self::worker_login::FrontEnds;
-use self::worker_login::WorkerLogin;
+use self::worker_login::{LoginAgain, WorkerLogin};
 use crate::front::native::login::LoginService;
 use crate::listeners::Listeners;
 use crate::poll::wait_readable;
@@ -63,7 +63,8 @@ pub fn run(
 ) -> io::Result<()> {
     let host = logins.host.clone();
     let (worker, scoreboard) = (host.worker, host.scoreboard().clone());
-    let pool = Arc::new(SessionPool::new(host.clone(), engine, logins.clone(), fronts.ftp.clone()));
+    let contexts = (fronts.ftp.clone(), fronts.http.clone());
+    let pool = Arc::new(SessionPool::new(host.clone(), engine, logins.clone(), contexts));
     let reserve = RESERVED_DESCRIPTORS
         + (scoreboard.slots + PEER_SLOTS) * DESCRIPTORS_PER_SESSION
         + scoreboard.queue;
@@ -137,17 +138,16 @@ impl Arrivals {
     /// Takes back the connections whose clients log in again.
     fn readmit(&mut self, pool: &SessionPool) {
         let Self { pre_auth, protocols, logins, fronts } = self;
-        let is_ftp = |protocol: &Protocol| *protocol != Protocol::Native;
-        let Some(listener) = protocols.iter().position(is_ftp) else { return };
-        for Returned { stream, input, protocol } in pool.take_returned() {
-            let is_encrypted = stream.is_encrypted();
-            let peer = stream.peer;
-            let Some(login) = fronts.login_again(logins, protocol, peer, is_encrypted, input)
-            else {
+        for returned in pool.take_returned() {
+            let Returned { stream, protocol, .. } = &returned;
+            let (peer, protocol) = (stream.peer, *protocol);
+            let Some(listener) = protocols.iter().position(|other| *other == protocol) else {
                 continue;
             };
-            if let Err(e) = pre_auth.readmit(listener, stream, Vec::new(), login) {
-                debug!("{peer}: cannot continue after REIN: {e}");
+            let Some(again) = fronts.login_again(logins, returned) else { continue };
+            let LoginAgain { stream, input, login } = again;
+            if let Err(e) = pre_auth.readmit(listener, stream, input, login) {
+                debug!("{peer}: cannot continue after a session: {e}");
             }
         }
     }

@@ -17,7 +17,9 @@ use super::wait_queue::refuse_session;
 use crate::front::ftp::FtpContext;
 use crate::front::ftp::serve::{LoginRenewal, SessionExit};
 use crate::front::ftp::session::FtpStart;
-use crate::front::{ftp, native};
+use crate::front::http::HttpContext;
+use crate::front::http::request::{HttpStart, FollowingRequest};
+use crate::front::{ftp, http, native};
 use crate::host::WorkerHost;
 use crate::slots::{Admission, AdmittedFront, SlotClaim};
 use crate::worker_message::{WorkerMessage, notify};
@@ -39,18 +41,28 @@ pub struct SessionPool {
     logins: Arc<dyn LoginRenewal>,
     /// What FTP sessions share; none if FTP is not served.
     ftp: Option<Arc<FtpContext>>,
+    /// What HTTP sessions share; none if HTTP is not served.
+    http: Option<Arc<HttpContext>>,
     sessions: Mutex<HashMap<u64, Arc<Stream>>>,
     ended: Condvar,
     next: AtomicU64,
-    /// Connections of FTP whose clients log in again.
+    /// Connections whose clients log in again.
     returned: Mutex<Vec<Returned>>,
 }
 
-/// A connection of FTP whose client logs in again, with what was read ahead.
+/// A connection whose client logs in again, with what was read ahead.
 pub struct Returned {
     pub stream: Stream,
-    pub input: LineBuffer,
     pub protocol: Protocol,
+    pub input: ReturnedInput,
+}
+
+/// What was read ahead.
+pub enum ReturnedInput {
+    /// Lines, after REIN.
+    Ftp(LineBuffer),
+    /// The next request of a kept connection, or a part of it.
+    Http(FollowingRequest),
 }
 
 /// How far the sessions of a draining slave have been ended.
@@ -68,6 +80,7 @@ pub enum DrainState {
 enum SessionStart {
     Native(Box<Connection>, Principal),
     Ftp(FtpStart, Arc<FtpContext>),
+    Http(HttpStart, Arc<HttpContext>),
 }
 
 impl SessionPool {
@@ -76,13 +89,14 @@ impl SessionPool {
         host: WorkerHost,
         engine: Arc<Engine>,
         logins: Arc<dyn LoginRenewal>,
-        ftp: Option<Arc<FtpContext>>,
+        (ftp, http): (Option<Arc<FtpContext>>, Option<Arc<HttpContext>>),
     ) -> Self {
         Self {
             host,
             engine,
             logins,
             ftp,
+            http,
             sessions: Mutex::default(),
             ended: Condvar::new(),
             next: AtomicU64::new(0),
@@ -132,10 +146,10 @@ impl SessionPool {
         let pool = self.clone();
         let run = move || {
             let protocol = session.protocol();
-            let end = pool.serve(session);
+            let returned = pool.serve(session);
             // The slot is freed when the thread ends, also by a panic.
             drop(slot);
-            if let SessionExit::Reinitialized(stream, input) = end {
+            if let Some((stream, input)) = returned {
                 pool.give_back(stream, input, protocol);
             }
         };
@@ -156,11 +170,16 @@ impl SessionPool {
         principal: Principal,
         front: AdmittedFront,
     ) -> Option<SessionStart> {
-        match (front, &self.ftp) {
-            (AdmittedFront::Ftp { protocol, input, settings }, Some(context)) => {
+        match (front, &self.ftp, &self.http) {
+            (AdmittedFront::Ftp { protocol, input, settings }, Some(context), _) => {
                 let stream = Arc::new(stream);
                 let start = FtpStart { stream, input, protocol, principal, settings };
                 Some(SessionStart::Ftp(start, context.clone()))
+            }
+            (AdmittedFront::Http(request), _, Some(context)) => {
+                let stream = Arc::new(stream);
+                let start = HttpStart { stream, principal, request: *request };
+                Some(SessionStart::Http(start, context.clone()))
             }
             _ => match Connection::from_stream(stream, READ_AHEAD) {
                 Ok(connection) => Some(SessionStart::Native(Box::new(connection), principal)),
@@ -172,25 +191,35 @@ impl SessionPool {
         }
     }
 
-    fn serve(&self, session: SessionStart) -> SessionExit {
+    /// Serves a session; returns its connection if the client logs in again.
+    fn serve(&self, session: SessionStart) -> Option<(Arc<Stream>, ReturnedInput)> {
         match session {
             SessionStart::Native(connection, principal) => {
                 let block_size = self.host.context.config.block_size;
                 native::session::serve(*connection, principal, &self.engine, block_size);
-                SessionExit::Closed
+                None
             }
             SessionStart::Ftp(start, context) => {
                 if let Err(e) = ftp::login::confirm(&start.stream) {
                     debug!("a client disconnected before its session began: {e}");
-                    return SessionExit::Closed;
+                    return None;
                 }
-                ftp::serve::serve(start, &self.logins, &self.engine, &context)
+                match ftp::serve::serve(start, &self.logins, &self.engine, &context) {
+                    SessionExit::Closed => None,
+                    SessionExit::Reinitialized(stream, input) => {
+                        Some((stream, ReturnedInput::Ftp(input)))
+                    }
+                }
+            }
+            SessionStart::Http(start, context) => {
+                let kept = http::serve::serve(start, &self.engine, &context)?;
+                Some((kept.stream, ReturnedInput::Http(kept.next)))
             }
         }
     }
 
     /// Returns a connection to the main loop, because its client logs in again.
-    fn give_back(&self, mut stream: Arc<Stream>, input: LineBuffer, protocol: Protocol) {
+    fn give_back(&self, mut stream: Arc<Stream>, input: ReturnedInput, protocol: Protocol) {
         // The slot is free, so only the session uses the stream. The thread that has started the
         // session may hold it for a moment longer.
         let stream = loop {
@@ -200,7 +229,7 @@ impl SessionPool {
             }
             std::thread::sleep(Duration::from_millis(1));
         };
-        self.returned.lock().push(Returned { stream, input, protocol });
+        self.returned.lock().push(Returned { stream, protocol, input });
         notify([self.host.mailbox()], &WorkerMessage::Slots);
     }
 
@@ -227,6 +256,7 @@ impl SessionStart {
         match self {
             Self::Native(connection, _) => connection.stream(),
             Self::Ftp(start, _) => &start.stream,
+            Self::Http(start, _) => &start.stream,
         }
     }
 
@@ -234,6 +264,7 @@ impl SessionStart {
         match self {
             Self::Native(..) => Protocol::Native,
             Self::Ftp(start, _) => start.protocol,
+            Self::Http(start, _) => start.request.protocol,
         }
     }
 
@@ -242,6 +273,7 @@ impl SessionStart {
         match self {
             Self::Native(..) => native::replies::busy(),
             Self::Ftp(..) => ftp::login::busy(),
+            Self::Http(start, _) => http::login::busy(&start.request),
         }
     }
 }

@@ -1,18 +1,21 @@
 //! The logins of all listeners of a worker, in one pool.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use relais_engine::Protocol;
-use relais_ftp::LineBuffer;
 use relais_net::tls::{ChannelBinding, TlsServer};
 use relais_net::{
-    FrameLogin, IpNetwork, LoginHandler, LoginStep, NewConnection, PreAuthListener, TlsRule,
-    TrustedProxies,
+    FrameLogin, IpNetwork, LoginHandler, LoginStep, NewConnection, PreAuthListener, Stream,
+    TlsRule, TrustedProxies,
 };
 
+use super::session_pool::{Returned, ReturnedInput};
 use crate::front::ftp::FtpContext;
 use crate::front::ftp::login::FtpLogin;
+use crate::front::http::HttpContext;
+use crate::front::http::login::HttpLogin;
+use crate::front::http::request::FollowingRequest;
 use crate::front::native::login::{LoginService, SlaveLogin};
 use crate::listeners::Listener;
 use crate::slots::Admission;
@@ -23,22 +26,30 @@ pub struct FrontEnds {
     pub tls: TlsServer,
     /// What FTP sessions share; none if FTP is not served.
     pub ftp: Option<Arc<FtpContext>>,
+    /// What HTTP sessions share; none if HTTP is not served.
+    pub http: Option<Arc<HttpContext>>,
 }
 
 impl FrontEnds {
     /// Returns the rules for the connections of a listener.
     pub fn rules(&self, listener: Listener, trusted: &[IpNetwork]) -> PreAuthListener {
-        let ftp_tls = self.ftp.as_ref().and_then(|ftp| ftp.tls.clone());
-        let (rule, proxies) = match (listener.protocol, ftp_tls) {
-            (Protocol::Native, _) => {
-                (TlsRule::Detect(self.tls.clone()), TrustedProxies::optional(trusted))
-            }
-            (Protocol::Ftps, Some(tls)) => {
-                (TlsRule::Implicit(tls), TrustedProxies::required(trusted))
-            }
-            // Without TLS no listener of FTPS is bound.
-            (Protocol::Ftp | Protocol::Ftps, tls) => {
-                (TlsRule::Explicit(tls), TrustedProxies::required(trusted))
+        let tls = match listener.protocol {
+            Protocol::Native => None,
+            Protocol::Ftp | Protocol::Ftps => self.ftp.as_ref().and_then(|ftp| ftp.tls.clone()),
+            Protocol::Http => None,
+            Protocol::Https => self.http.as_ref().and_then(|http| http.tls.clone()),
+        };
+        let rule = match (listener.protocol, tls) {
+            (Protocol::Native, _) => TlsRule::Detect(self.tls.clone()),
+            (Protocol::Ftps | Protocol::Https, Some(tls)) => TlsRule::Implicit(tls),
+            // Without TLS no listener of FTPS or HTTPS is bound.
+            (_, tls) => TlsRule::Explicit(tls),
+        };
+        let proxies = match listener.protocol {
+            // The server speaks first.
+            Protocol::Ftp | Protocol::Ftps => TrustedProxies::required(trusted),
+            Protocol::Native | Protocol::Http | Protocol::Https => {
+                TrustedProxies::optional(trusted)
             }
         };
         PreAuthListener::new(listener.socket, rule).behind(proxies)
@@ -51,10 +62,13 @@ impl FrontEnds {
         protocol: Protocol,
         new: NewConnection,
     ) -> WorkerLogin {
-        match &self.ftp {
-            Some(ftp) if protocol != Protocol::Native => {
+        match (protocol, &self.ftp, &self.http) {
+            (Protocol::Ftp | Protocol::Ftps, Some(ftp), _) => {
                 let login = FtpLogin::new(service.clone(), ftp.clone(), protocol, new.peer);
                 WorkerLogin::Ftp(Box::new(login))
+            }
+            (Protocol::Http | Protocol::Https, _, Some(http)) => {
+                WorkerLogin::Http(Box::new(HttpLogin::new(http.clone(), protocol, new.peer)))
             }
             _ => {
                 let login = SlaveLogin::new(service.clone(), new.peer, new.local);
@@ -63,19 +77,36 @@ impl FrontEnds {
         }
     }
 
-    /// Makes the next login of an FTP connection, whose session has ended with REIN.
+    /// Makes the next login of a connection whose session has given it back.
+    ///
     pub fn login_again(
         &self,
         service: &Arc<LoginService>,
-        protocol: Protocol,
-        peer: SocketAddr,
-        is_encrypted: bool,
-        input: LineBuffer,
-    ) -> Option<WorkerLogin> {
-        let first = FtpLogin::new(service.clone(), self.ftp.clone()?, protocol, peer);
-        let login = first.again(is_encrypted, input);
-        Some(WorkerLogin::Ftp(Box::new(login)))
+        returned: Returned,
+    ) -> Option<LoginAgain> {
+        let Returned { stream, protocol, input } = returned;
+        let peer = stream.peer;
+        let (input, login) = match input {
+            ReturnedInput::Ftp(lines) => {
+                let first = FtpLogin::new(service.clone(), self.ftp.clone()?, protocol, peer);
+                let login = first.again(stream.is_encrypted(), lines);
+                (Vec::new(), WorkerLogin::Ftp(Box::new(login)))
+            }
+            ReturnedInput::Http(FollowingRequest { head, input }) => {
+                let first = HttpLogin::new(self.http.clone()?, protocol, peer);
+                (input, WorkerLogin::Http(Box::new(first.again(head))))
+            }
+        };
+        Some(LoginAgain { stream, input, login })
     }
+}
+
+/// A connection whose client logs in again.
+pub struct LoginAgain {
+    pub stream: Stream,
+    /// What was read ahead.
+    pub input: Vec<u8>,
+    pub login: WorkerLogin,
 }
 
 /// A login of one of the front ends.
@@ -84,6 +115,8 @@ pub enum WorkerLogin {
     Native(Box<FrameLogin<SlaveLogin>>),
     /// By lines.
     Ftp(Box<FtpLogin>),
+    /// By requests.
+    Http(Box<HttpLogin>),
 }
 
 /// Calls a method of the login.
@@ -92,6 +125,7 @@ macro_rules! each {
         match $self {
             Self::Native($login) => $call,
             Self::Ftp($login) => $call,
+            Self::Http($login) => $call,
         }
     };
 }
@@ -113,6 +147,10 @@ impl LoginHandler for WorkerLogin {
 
     fn input_limit(&self, input: &[u8]) -> usize {
         each!(self, login => login.input_limit(input))
+    }
+
+    fn idle_time(&self) -> Duration {
+        each!(self, login => login.idle_time())
     }
 
     fn on_input(&mut self, input: &mut Vec<u8>) -> Option<LoginStep<Admission>> {

@@ -1,0 +1,60 @@
+//! Where a request comes from: the connection, or what a trusted proxy tells.
+
+use std::net::{IpAddr, SocketAddr};
+
+use relais_http::{Headers, forwarded};
+use relais_net::IpNetwork;
+
+/// The client of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HttpClient {
+    /// Its address; behind a proxy that names an address alone, the port is 0.
+    pub address: SocketAddr,
+    /// Whether the client uses TLS, with this server or with a trusted proxy.
+    pub is_encrypted: bool,
+}
+
+impl HttpClient {
+    /// Returns the client of a request that `peer` has sent.
+    ///
+    /// `Forwarded` (RFC 7239) and the older fields count from the networks `trusted` alone: any
+    /// other peer could claim to be on this host.
+    #[must_use]
+    pub fn of(
+        headers: &Headers,
+        peer: SocketAddr,
+        is_encrypted: bool,
+        trusted: &[IpNetwork],
+    ) -> Self {
+        let is_trusted = |addr: IpAddr| trusted.iter().any(|network| network.contains(addr));
+        if !is_trusted(peer.ip()) {
+            return Self { address: peer, is_encrypted };
+        }
+        let named = forwarded::client(headers, is_trusted);
+        Self {
+            address: named.addr.map_or(peer, |addr| SocketAddr::new(addr, 0)),
+            is_encrypted: named.is_encrypted.unwrap_or(is_encrypted),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_trusted_proxies_name_the_client() {
+        let mut headers = Headers::default();
+        headers.insert("X-Forwarded-For", "127.0.0.1, 192.0.2.7");
+        headers.insert("X-Forwarded-Proto", "https");
+        let [proxy, other]: [SocketAddr; 2] =
+            ["10.0.0.1:80", "198.51.100.1:80"].map(|addr| addr.parse().unwrap());
+        let trusted = ["10.0.0.0/8".parse().unwrap()];
+        let client = HttpClient::of(&headers, proxy, false, &trusted);
+        assert_eq!((client.address, client.is_encrypted), ("192.0.2.7:0".parse().unwrap(), true));
+        let client = HttpClient::of(&headers, other, false, &trusted);
+        assert_eq!((client.address, client.is_encrypted), (other, false));
+        let bare = HttpClient::of(&Headers::default(), proxy, true, &trusted);
+        assert_eq!((bare.address, bare.is_encrypted), (proxy, true));
+    }
+}

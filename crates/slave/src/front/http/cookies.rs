@@ -1,0 +1,138 @@
+//! The cookies of a server: the login of a browser, and the changes that it has seen.
+//!
+//! The value of a login cookie is a ticket: in a cluster that of the master, which every slave
+//! accepts; else one that this slave signs with a key in its own folder. Names end with the first
+//! digits of the server's id, because browsers send cookies to all ports of a host.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use relais_auth::{
+    AuthenticatedUser, ClusterKey, Rights, SecretFileError, Ticket, csrf_token, is_csrf_token,
+};
+use relais_engine::{Credential, Host, LoginProgress, Principal, SecretSource};
+use relais_proto::{ClusterId, ErrorCode, Refusal};
+
+use super::limits::COOKIE;
+use crate::front::native::login::LoginService;
+
+/// Name of the file with the key of a standalone slave, in its own folder.
+const KEY_FILE: &str = "http.key";
+
+/// Makes and checks the cookies of a worker.
+pub struct Cookies {
+    service: Arc<LoginService>,
+    /// Key and id of a standalone slave; none in a cluster.
+    own: Option<(ClusterKey, ClusterId)>,
+}
+
+impl Cookies {
+    /// Makes the cookies of a worker; the first one of a standalone slave creates the key.
+    ///
+    /// # Errors
+    /// The file with the key cannot be used.
+    pub fn new(service: Arc<LoginService>) -> Result<Self, SecretFileError> {
+        let context = &service.host.context;
+        let own = match context.config.cluster {
+            Some(_) => None,
+            None => {
+                let key = ClusterKey::load_or_create(&context.own.folder.path(KEY_FILE))?;
+                Some((key, ClusterId(context.own.folder_id.0)))
+            }
+        };
+        Ok(Self { service, own })
+    }
+
+    /// Returns the key that signs logins, and the id of the server; none if there is no key yet.
+    fn key(&self) -> Option<(ClusterKey, ClusterId)> {
+        self.own.clone().or_else(|| {
+            let key = self.service.authenticator.secrets().key()?;
+            let id = key.cluster_id();
+            Some((key, id))
+        })
+    }
+
+    fn name(&self, prefix: &str) -> Option<String> {
+        let (_, id) = self.key()?;
+        let digits: String = id.0[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+        Some(format!("{prefix}-{digits}"))
+    }
+
+    /// Returns the name of the login cookie.
+    #[must_use]
+    pub fn login_name(&self) -> Option<String> {
+        self.name("relais")
+    }
+
+    /// Returns the name of the cookie with the latest change that the browser has seen.
+    #[must_use]
+    pub fn change_name(&self) -> Option<String> {
+        self.name("relais-change")
+    }
+
+    /// Returns the login cookie of a user who has logged in with a password.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Unsupported`] if there can be none.
+    pub fn issue(&self, principal: &Principal, now_ms: u64) -> Result<String, Refusal> {
+        let unsupported = |why: &str| Refusal::new(ErrorCode::Unsupported, why);
+        let ticket = match (&principal.credential, &self.own) {
+            (Credential::Ticket(ticket), None) => ticket.clone(),
+            (Credential::Account(id), Some((key, server))) => {
+                let user = AuthenticatedUser {
+                    name: principal.user.clone(),
+                    rights: if principal.writable { Rights::Write } else { Rights::Read },
+                    root: principal.root.clone(),
+                    generation: principal.generation,
+                    password_id: *id,
+                };
+                Ticket::new(user, *server, now_ms).mint(key)
+            }
+            _ => return Err(unsupported("this login cannot be kept in a cookie")),
+        };
+        let value = URL_SAFE_NO_PAD.encode(ticket);
+        if value.len() > COOKIE {
+            return Err(unsupported("the root folder of this user is too long for a cookie"));
+        }
+        Ok(value)
+    }
+
+    /// Continues the login of a cookie.
+    ///
+    /// # Errors
+    /// [`ErrorCode::BadTicket`] if it is altered or has ended; others if it cannot be checked now.
+    pub fn resume(
+        &self,
+        cookie: &str,
+        address: IpAddr,
+        host: &dyn Host,
+    ) -> Result<LoginProgress, Refusal> {
+        let bad = |why: &str| Refusal::new(ErrorCode::BadTicket, why);
+        let ticket = URL_SAFE_NO_PAD.decode(cookie).map_err(|_| bad("the cookie is malformed"))?;
+        let authenticator = &self.service.authenticator;
+        let Some((key, server)) = &self.own else {
+            return authenticator.resume_by_ticket(&ticket, address, host);
+        };
+        let ticket = Ticket::open(&ticket, key, *server).map_err(|e| bad(&e.to_string()))?;
+        if ticket.ends_ms <= host.now_ms() {
+            return Err(bad("the login has ended"));
+        }
+        let principal =
+            authenticator.resume_account(&ticket.user, ticket.password_id, address, host)?;
+        Ok(LoginProgress::Admitted(principal))
+    }
+
+    /// Returns the token against forged requests that belongs to a login cookie.
+    #[must_use]
+    pub fn csrf_token(&self, cookie: &str) -> Option<String> {
+        self.key().map(|(key, _)| csrf_token(&key, cookie))
+    }
+
+    /// Whether `token` belongs to a login cookie.
+    #[must_use]
+    pub fn is_csrf_token(&self, cookie: &str, token: &str) -> bool {
+        self.key().is_some_and(|(key, _)| is_csrf_token(&key, cookie, token))
+    }
+}

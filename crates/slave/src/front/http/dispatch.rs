@@ -1,0 +1,60 @@
+//! Chooses the handler of a request by its path and method. It has no other rule.
+
+use relais_http::{Method, Status};
+use relais_proto::TreePath;
+
+use super::error::{HttpError, HttpResult};
+use super::files;
+use super::path::UrlPath;
+use super::request::CheckedRequest;
+use super::session::HttpSession;
+
+/// The methods of files and folders, for `Allow`.
+pub const METHODS: &str = "GET, HEAD, PUT, DELETE, OPTIONS";
+
+/// A request for a file or folder.
+pub struct TreeRequest<'a> {
+    /// The request.
+    pub request: &'a CheckedRequest,
+    /// The path in the tree.
+    pub path: TreePath,
+    /// Whether the URL ends with `/`.
+    pub has_slash: bool,
+}
+
+/// Carries out a request, and sends its answer unless it fails.
+///
+/// # Errors
+/// The reason why it failed; nothing has been sent then, unless the connection has failed.
+pub fn run(http: &mut HttpSession, request: &CheckedRequest) -> HttpResult {
+    if request.head.target.path == "*" {
+        return files::options::all(http, request);
+    }
+    match UrlPath::of(&request.head.target)? {
+        UrlPath::Tree { path, has_slash } => tree(http, &TreeRequest { request, path, has_slash }),
+        UrlPath::Own(parts) => own(http, request, &parts),
+    }
+}
+
+fn tree(http: &mut HttpSession, request: &TreeRequest<'_>) -> HttpResult {
+    match &request.request.head.method {
+        Method::Get | Method::Head => files::get::get(http, request),
+        Method::Put => files::put::put(http, request),
+        Method::Delete => files::delete::delete(http, request),
+        Method::Options => files::options::options(http, request),
+        _ => Err(not_allowed(METHODS)),
+    }
+}
+
+/// The server's own pages. Those without a session are answered in the pool.
+fn own(_: &mut HttpSession, _: &CheckedRequest, parts: &[String]) -> HttpResult {
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    match parts.as_slice() {
+        _ => Err(HttpError::status(Status::NOT_FOUND, "no such page")),
+    }
+}
+
+/// Returns the error for a method that a resource does not have (RFC 9110 section 15.5.6).
+pub fn not_allowed(allowed: &'static str) -> HttpError {
+    HttpError::NotAllowed(allowed)
+}

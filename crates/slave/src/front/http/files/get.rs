@@ -1,0 +1,148 @@
+//! GET and HEAD of files (RFC 9110 sections 9.3.1 and 9.3.2).
+
+use relais_engine::{Content, FoundContent, RemoteContent};
+use relais_http::conditions::range_applies;
+use relais_http::range::{Ranges, parse};
+use relais_http::{Method, Preconditions, Response, Status};
+use relais_proto::{ErrorCode, Kind};
+use relais_web::{BodyWriter, FileRanges, ResponseBody};
+
+use super::content::ContentSender;
+use super::listing;
+use super::representation::{Representation, entity_tag, system_time};
+use crate::front::http::answer::Answer;
+use crate::front::http::dispatch::TreeRequest;
+use crate::front::http::error::{HttpError, HttpResult};
+use crate::front::http::path::url_of;
+use crate::front::http::session::HttpSession;
+use crate::front::replica_stream::{ContentSource, ReplicaStream};
+
+/// Answers GET and HEAD of a file or folder.
+pub fn get(http: &mut HttpSession, request: &TreeRequest<'_>) -> HttpResult {
+    if request.has_slash {
+        return listing::list(http, request);
+    }
+    if request.request.head.method == Method::Head {
+        return head(http, request);
+    }
+    let found = http.session.find_content(&request.path, &mut http.keepalive());
+    match found {
+        Ok(FoundContent::Here(content)) => send_local(http, request, *content),
+        Ok(FoundContent::Remote(content)) => send_remote(http, request, *content),
+        Err(refusal) if refusal.code == ErrorCode::IsFolder => Err(to_folder(request)),
+        Err(refusal) => Err(refusal.into()),
+    }
+}
+
+fn head(http: &mut HttpSession, request: &TreeRequest<'_>) -> HttpResult {
+    let (entry, digest) = http.entry(&request.path)?;
+    if entry.kind == Kind::Folder {
+        return Err(to_folder(request));
+    }
+    let file = Representation::of_entry(&entry, digest.as_ref());
+    let conditions = Preconditions::parse(&request.request.head.headers)?;
+    if let Some(response) = file.check_conditions(&conditions)? {
+        return http.respond(request.request, response, &[]);
+    }
+    let response = file.head(request);
+    let length = Some(file.size);
+    let body = ResponseBody::Stream { length, write: &mut |_| Ok(()) };
+    http.respond_with(request.request, response, body)
+}
+
+/// Sends a client to the URL of a folder, which ends with `/` (RFC 9110 section 15.4.9).
+fn to_folder(request: &TreeRequest<'_>) -> HttpError {
+    let mut location = url_of(&request.path, true);
+    if let Some(query) = &request.request.head.target.query {
+        location = format!("{location}?{query}");
+    }
+    Answer::empty(Status::PERMANENT_REDIRECT).with("Location", location).into()
+}
+
+/// Evaluates the conditions of a request; returns the answer if it has no content of the file.
+fn check_conditions(
+    request: &TreeRequest<'_>,
+    file: &Representation,
+) -> HttpResult<Option<Response>> {
+    file.check_conditions(&Preconditions::parse(&request.request.head.headers)?)
+}
+
+/// Returns the ranges that the request asks for.
+fn wanted_ranges(request: &TreeRequest<'_>, file: &Representation) -> Ranges {
+    let headers = &request.request.head.headers;
+    parse(headers.get("range").filter(|_| range_applies(headers, file.tag.as_ref())), file.size)
+}
+
+/// Whether a request can only be answered with the tag of the file.
+fn needs_tag(request: &TreeRequest<'_>) -> bool {
+    let headers = &request.request.head.headers;
+    ["if-match", "if-none-match", "if-range"].iter().any(|name| headers.has(name))
+}
+
+fn send_local(
+    http: &mut HttpSession,
+    request: &TreeRequest<'_>,
+    mut local: Content,
+) -> HttpResult {
+    let digest = match local.known_digest() {
+        None if needs_tag(request) => Some(local.digest(&mut http.keepalive())?),
+        known => known,
+    };
+    let (_, mtime) = local.attributes();
+    let modified = Some(system_time(mtime));
+    let tag = digest.as_ref().map(entity_tag);
+    let file = Representation { size: local.size(), tag, modified };
+    if let Some(response) = check_conditions(request, &file)? {
+        return http.respond(request.request, response, &[]);
+    }
+    let mut head = file.head(request);
+    let ranges = FileRanges::choose(wanted_ranges(request, &file), file.size, &mut head)?;
+    send(http, request, head, ContentSource::Local(Box::new(local)), &ranges)
+}
+
+/// Sends content that other slaves have, one range at most.
+fn send_remote(
+    http: &mut HttpSession,
+    request: &TreeRequest<'_>,
+    remote: RemoteContent,
+) -> HttpResult {
+    let tag = Some(entity_tag(&remote.digest()));
+    // The description has no time; the entry may be a newer one by now.
+    let (entry, digest) = http.entry(&request.path)?;
+    let modified = (digest == Some(remote.digest())).then(|| system_time(entry.mtime));
+    let file = Representation { size: remote.size(), tag, modified };
+    if let Some(response) = check_conditions(request, &file)? {
+        return http.respond(request.request, response, &[]);
+    }
+    let mut head = file.head(request);
+    let ranges = match wanted_ranges(request, &file) {
+        // RFC 9110 section 14.2: a server may ignore ranges.
+        Ranges::Partial(ranges) if ranges.len() > 1 => Ranges::Whole,
+        other => other,
+    };
+    let ranges = FileRanges::choose(ranges, file.size, &mut head)?;
+    let part = match &ranges {
+        FileRanges::One(range) => (range.start, range.end - range.start),
+        FileRanges::Several(_) => (0, file.size),
+    };
+    let keepalive = &mut http.keepalive();
+    let stream = ReplicaStream::open(&http.context.replicas, remote, part, keepalive)?;
+    send(http, request, head, ContentSource::Replica(Box::new(stream)), &ranges)
+}
+
+fn send(
+    http: &mut HttpSession,
+    request: &TreeRequest<'_>,
+    head: Response,
+    source: ContentSource,
+    ranges: &FileRanges,
+) -> HttpResult {
+    let mut sender = ContentSender::new(source, http.context.replicas.clone(), http.keepalive());
+    let mut write = |writer: &mut BodyWriter<'_>| {
+        ranges.write(writer, &mut |writer, range| sender.send(writer, range))
+    };
+    let length = Some(ranges.content_length());
+    let body = ResponseBody::Stream { length, write: &mut write };
+    http.respond_with(request.request, head, body)?;
+    Ok(sender.finish()?)
+}

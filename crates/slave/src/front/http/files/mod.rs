@@ -1,0 +1,11 @@
+//! The methods of files and folders: a module for each.
+
+mod content;
+pub mod delete;
+pub mod get;
+mod listing;
+pub mod options;
+pub mod put;
+mod representation;
+
+pub use representation::{entity_tag, system_time};

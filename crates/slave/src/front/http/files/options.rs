@@ -1,0 +1,19 @@
+//! OPTIONS (RFC 9110 section 9.3.7).
+
+use relais_http::{Response, Status};
+
+use crate::front::http::dispatch::{METHODS, TreeRequest};
+use crate::front::http::error::HttpResult;
+use crate::front::http::request::CheckedRequest;
+use crate::front::http::session::HttpSession;
+
+/// Answers OPTIONS of a file or folder.
+pub fn options(http: &mut HttpSession, request: &TreeRequest<'_>) -> HttpResult {
+    all(http, request.request)
+}
+
+/// Answers OPTIONS of the server.
+pub fn all(http: &mut HttpSession, request: &CheckedRequest) -> HttpResult {
+    let response = Response::new(Status::NO_CONTENT).with("Allow", METHODS);
+    http.respond(request, response.with("Accept-Ranges", "bytes"), &[])
+}
