@@ -18,7 +18,7 @@ use crate::front::ftp::FtpContext;
 use crate::front::ftp::serve::{LoginRenewal, SessionExit};
 use crate::front::ftp::session::FtpStart;
 use crate::front::http::HttpContext;
-use crate::front::http::request::{HttpStart, FollowingRequest};
+use crate::front::http::request::{FollowingRequest, HttpStart};
 use crate::front::{ftp, http, native};
 use crate::host::WorkerHost;
 use crate::slots::{Admission, AdmittedFront, SlotClaim};

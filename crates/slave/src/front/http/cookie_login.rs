@@ -112,7 +112,8 @@ impl FormLogin {
         });
         match (cookie, context.cookies.login_name()) {
             (Ok(value), Some(name)) => {
-                let answer = self.answer_with_cookie(name, value.clone(), proto_limits::TICKET_TIME);
+                let answer =
+                    self.answer_with_cookie(name, value.clone(), proto_limits::TICKET_TIME);
                 // Programs need the token for later requests; pages have it in their forms.
                 match context.cookies.csrf_token(&value) {
                     Some(token) => answer.with("X-CSRF-Token", token),

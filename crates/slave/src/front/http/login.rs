@@ -123,9 +123,9 @@ impl HttpLogin {
         let (authenticator, host) =
             (&self.context.service.authenticator, &self.context.service.host);
         let address = client.address.ip();
-        if let Some(found) = cached_credentials(credentials)
-            .and_then(|text| self.context.logins.get(text, address, host.generation(), Instant::now()))
-        {
+        if let Some(found) = cached_credentials(credentials).and_then(|text| {
+            self.context.logins.get(text, address, host.generation(), Instant::now())
+        }) {
             return Ok(LoginProgress::Admitted(found));
         }
         match credentials {

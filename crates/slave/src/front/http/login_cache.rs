@@ -54,13 +54,7 @@ impl LoginCache {
     }
 
     /// Remembers a login; the oldest one is dropped if there are too many.
-    pub fn insert(
-        &self,
-        credentials: &str,
-        address: IpAddr,
-        principal: Principal,
-        now: Instant,
-    ) {
+    pub fn insert(&self, credentials: &str, address: IpAddr, principal: Principal, now: Instant) {
         let hash = self.hash(credentials, address);
         let mut entries = self.entries.lock();
         if entries.len() >= LOGIN_CACHE

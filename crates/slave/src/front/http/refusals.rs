@@ -12,10 +12,9 @@ pub fn status_of(code: ErrorCode) -> Status {
     match code {
         // The change was made; only its copies are fewer than this cluster wants.
         ErrorCode::TooFewCopies => Status::ACCEPTED,
-        ErrorCode::BadName
-        | ErrorCode::BadRequest
-        | ErrorCode::Damaged
-        | ErrorCode::Usage => Status::BAD_REQUEST,
+        ErrorCode::BadName | ErrorCode::BadRequest | ErrorCode::Damaged | ErrorCode::Usage => {
+            Status::BAD_REQUEST
+        }
         ErrorCode::BadTicket
         | ErrorCode::LoginNeeded
         | ErrorCode::LoginRefused

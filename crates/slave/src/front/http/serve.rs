@@ -18,7 +18,9 @@ use super::answer::Answer;
 use super::dispatch;
 use super::error::HttpError;
 use super::limits::NEXT_REQUEST_TIME;
-use super::request::{AdmittedRequest, CheckedRequest, FollowingRequest, HttpStart, KeptConnection};
+use super::request::{
+    AdmittedRequest, CheckedRequest, FollowingRequest, HttpStart, KeptConnection,
+};
 use super::session::HttpSession;
 
 /// Serves requests until either side closes the connection, or it goes back to the pool.

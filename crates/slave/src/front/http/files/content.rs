@@ -76,8 +76,7 @@ impl ContentSender {
             }
         };
         let rest = (at, range.end.saturating_sub(at));
-        let source =
-            source.continue_elsewhere(&self.replicas, &failure, rest, &mut self.keepalive);
+        let source = source.continue_elsewhere(&self.replicas, &failure, rest, &mut self.keepalive);
         self.send_pieces(writer, source.map_err(io::Error::other)?)
     }
 

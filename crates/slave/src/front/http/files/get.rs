@@ -79,11 +79,7 @@ fn needs_tag(request: &TreeRequest<'_>) -> bool {
     ["if-match", "if-none-match", "if-range"].iter().any(|name| headers.has(name))
 }
 
-fn send_local(
-    http: &mut HttpSession,
-    request: &TreeRequest<'_>,
-    mut local: Content,
-) -> HttpResult {
+fn send_local(http: &mut HttpSession, request: &TreeRequest<'_>, mut local: Content) -> HttpResult {
     let digest = match local.known_digest() {
         None if needs_tag(request) => Some(local.digest(&mut http.keepalive())?),
         known => known,

@@ -121,8 +121,7 @@ impl ListingForm for JsonForm {
             Kind::File => "file",
             Kind::Folder => "folder",
         };
-        let version =
-            entry.version.map_or("null".to_owned(), |version| format!("\"{version}\""));
+        let version = entry.version.map_or("null".to_owned(), |version| format!("\"{version}\""));
         let mtime = timestamp(entry.mtime).map_or("null".to_owned(), |time| format!("\"{time}\""));
         let name = escape::json(&entry.name);
         to.push_str(if is_first { "\n" } else { ",\n" });

@@ -127,11 +127,10 @@ fn receive_all(
     headers: &Headers,
     size: Option<u64>,
 ) -> HttpResult {
-    let wanted = [digest::parse(headers, "content-digest")?, digest::parse(headers, "repr-digest")?];
-    let mut hasher = wanted
-        .iter()
-        .any(Option::is_some)
-        .then(|| ChecksumHasher::new(ChecksumAlgorithm::Sha256));
+    let wanted =
+        [digest::parse(headers, "content-digest")?, digest::parse(headers, "repr-digest")?];
+    let mut hasher =
+        wanted.iter().any(Option::is_some).then(|| ChecksumHasher::new(ChecksumAlgorithm::Sha256));
     let length = size.and_then(|size| usize::try_from(size).ok()).unwrap_or(BUFFER);
     let mut buffer = vec![0; length.clamp(1, BUFFER)];
     loop {

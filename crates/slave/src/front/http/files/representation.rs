@@ -56,12 +56,8 @@ impl Representation {
     ///
     /// # Errors
     /// The answer with status 304 or 412.
-    pub fn check_conditions(
-        &self,
-        conditions: &Preconditions,
-    ) -> HttpResult<Option<Response>> {
-        let state =
-            CurrentState { exists: true, tag: self.tag.as_ref(), modified: self.modified };
+    pub fn check_conditions(&self, conditions: &Preconditions) -> HttpResult<Option<Response>> {
+        let state = CurrentState { exists: true, tag: self.tag.as_ref(), modified: self.modified };
         match conditions.evaluate(true, state) {
             Decision::Proceed => Ok(None),
             Decision::NotModified => {
