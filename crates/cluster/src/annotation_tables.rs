@@ -1,6 +1,6 @@
 //! Properties, locks and hashes of a tree, and what changes do to them.
 
-use relais_proto::{Annotations, Change, Lock, LogEntry, TreePath};
+use relais_proto::{Annotations, Change, ContentHashes, Lock, LogEntry, TreePath};
 
 use crate::content_hashes::ContentHashTable;
 use crate::locks::LockTable;
@@ -25,6 +25,21 @@ impl AnnotationTables {
             properties: PropertyTable::listed(all.properties),
             locks: LockTable::listed(all.locks),
             hashes: ContentHashTable::listed(all.hashes),
+        }
+    }
+
+    /// Returns a copy of the content of the tables.
+    #[must_use]
+    pub fn list(&self) -> Annotations {
+        let of = |path: &TreePath, property| (path.clone(), property);
+        let properties =
+            self.properties.iter().flat_map(|(path, all)| all.iter().map(move |it| of(path, it)));
+        let locks = self.locks.iter().map(|(path, lock)| (path.clone(), Lock::clone(lock)));
+        let hashes = self.hashes.iter().map(|(put, hashes)| (put, ContentHashes::clone(hashes)));
+        Annotations {
+            properties: properties.collect(),
+            locks: locks.collect(),
+            hashes: hashes.collect(),
         }
     }
 

@@ -127,6 +127,12 @@ impl Tree {
         Self { annotations, ..Self::listed(self.entries, last) }
     }
 
+    /// Returns a copy of all properties, locks and hashes.
+    #[must_use]
+    pub fn annotations(&self) -> Annotations {
+        self.annotations.list()
+    }
+
     /// Returns the properties.
     #[must_use]
     pub fn properties(&self) -> &PropertyTable {
@@ -235,12 +241,15 @@ impl Tree {
             return;
         }
         self.last = version;
+        let mut gone = Vec::new();
         for (path, entry) in restored {
-            match entry {
+            let former = match entry {
                 Some(entry) => self.put_in(path.clone(), *entry),
                 None => self.vanish(path),
             };
+            gone.extend(former.map(|former| (path.clone(), former)));
         }
+        self.forget_contents(&gone);
     }
 
     /// Records that the put is safe: its replaced entry is no longer needed.

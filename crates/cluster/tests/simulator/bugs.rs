@@ -1,8 +1,8 @@
 //! Planted bugs of the programs around the library. Each breaks one invariant and must be found.
 
 use crate::check::{
-    ACKED_KEPT, BRANCH_KEPT, COVERED, EPOCH_REFUSED, FRESH, ID_ONCE, NEVER_BACK, NUMBERS_ONCE,
-    REMOVED_STAYS, TREES_EQUAL, WHOLE,
+    ACKED_KEPT, ANNOTATED, BRANCH_KEPT, COVERED, EPOCH_REFUSED, FRESH, ID_ONCE, LOCKED, NEVER_BACK,
+    NUMBERS_ONCE, REMOVED_STAYS, TREES_EQUAL, WHOLE,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,13 +33,17 @@ pub enum Bug {
     ListingCut,
     /// A slave forgets the highest epoch at a restart.
     EpochForgotten,
+    /// A slave drops properties, locks and hashes when it adopts a tree.
+    AnnotationsDropped,
+    /// A change of a session is proposed like a local one.
+    AskedIsFound,
     /// A slave takes equal numbers for equal histories.
     NumbersTrusted,
 }
 
 impl Bug {
     /// All bugs with the invariant that each breaks.
-    pub const ALL: [(Self, &'static str); 14] = [
+    pub const ALL: [(Self, &'static str); 16] = [
         (Self::ContentNotSynced, ACKED_KEPT),
         (Self::ReplacedDropped, ACKED_KEPT),
         (Self::FetchNotChecked, WHOLE),
@@ -53,6 +57,8 @@ impl Bug {
         (Self::IdsForgotten, ID_ONCE),
         (Self::ListingCut, COVERED),
         (Self::EpochForgotten, EPOCH_REFUSED),
+        (Self::AnnotationsDropped, ANNOTATED),
+        (Self::AskedIsFound, LOCKED),
         (Self::NumbersTrusted, BRANCH_KEPT),
     ];
 }

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use relais_cluster::{Entry, HistoryHash, MasterState, ReplicaPosition, Tree, next_history_hash};
-use relais_proto::{Change, ChangeId, Digest, LogEntry, Lsn, TreePath};
+use relais_proto::{
+    Annotations, Change, ChangeId, Digest, Lock, LockToken, LogEntry, Lsn, TreePath,
+};
 
 use crate::disk::{Value, digest};
 use crate::master::SEED;
@@ -25,6 +27,8 @@ pub const COVERED: &str = "nothing is deleted that no change covers";
 pub const EPOCH_REFUSED: &str = "a lower epoch is always refused";
 pub const BRANCH_KEPT: &str =
     "what was acknowledged on a branch is in the tree, quarantined, or replaced by its own history";
+pub const ANNOTATED: &str = "each tree has the properties, locks and hashes of the journal";
+pub const LOCKED: &str = "no session changes what a lock of another holder covers";
 pub const RESTS: &str = "after healing everything comes to rest";
 
 #[derive(Debug, Clone)]
@@ -60,6 +64,10 @@ pub struct Checks {
     names: u32,
     /// Tree of the journal after each change, by the history hash, with the number of its history.
     trees: BTreeMap<[u8; 32], (u32, Listed)>,
+    /// Properties, locks and hashes after each change, by the history hash.
+    annotations: BTreeMap<[u8; 32], Rc<Annotations>>,
+    /// Tokens of each requested change.
+    pub tokens: BTreeMap<ChangeId, Vec<LockToken>>,
     /// Latest tree of each history that a slave had.
     tips: BTreeMap<u32, (Lsn, Listed)>,
     /// Bytes of each put, by digest. A put has several contents if there are branches.
@@ -88,6 +96,7 @@ impl Checks {
         let line = &self.lines[master];
         let all = line.tree.iter().map(|(path, entry)| (path.clone(), *entry)).collect();
         self.trees.insert(chain.0, (line.name, Rc::new(all)));
+        self.annotations.insert(chain.0, Rc::new(line.tree.annotations()));
     }
 
     /// Returns whether one history replaced or removed a put that all histories had. Its holders
@@ -132,8 +141,13 @@ impl Checks {
             }
             _ => false,
         };
+        let found = self.found.contains(&log_entry.id);
+        let tokens = self.tokens.get(&log_entry.id).cloned().unwrap_or_default();
         let line = &mut self.lines[master];
         let mut wrong = Vec::new();
+        if !found && let Some(lock) = covering_lock(line.tree.annotations(), log_entry, &tokens) {
+            wrong.push((LOCKED, format!("{log_entry:?} with {tokens:?} in spite of {lock:?}")));
+        }
         if line.numbers.insert(version, log_entry.id).is_some() {
             wrong.push((NUMBERS_ONCE, format!("{version} was given twice")));
         }
@@ -256,7 +270,14 @@ impl Checks {
         let name = self.next_name();
         let line = &mut self.lines[0];
         line.name = name;
-        line.tree = Tree::listed(entries, state.last());
+        let Annotations { properties, hashes, .. } = line.tree.annotations();
+        // The slave that gives the tree may be behind this history.
+        let kept = state.tree().annotations();
+        if !branched && line.tree.last() == last {
+            assert_eq!((&kept.properties, &kept.hashes), (&properties, &hashes));
+        }
+        assert_eq!(kept.locks, []);
+        line.tree = Tree::listed(entries, state.last()).annotated(kept);
         line.removed.retain(|path| line.tree.get(path).is_none());
         // The new journal has no earlier removal records.
         line.gone.clear();
@@ -342,7 +363,44 @@ impl Checks {
             );
             self.violate(TREES_EQUAL, what);
         }
+        let annotations = tree.annotations();
+        if let Some(wanted) = self.annotations.get(&position.chain.0)
+            && annotations != **wanted
+        {
+            let what = format!("slave {slave} at {applied} has {annotations:?}, not {wanted:?}");
+            self.violate(ANNOTATED, what);
+        }
     }
+}
+
+/// Returns a lock that covers what the change affects, if it holds none of them.
+fn covering_lock(
+    annotations: Annotations,
+    log_entry: &LogEntry,
+    tokens: &[LockToken],
+) -> Option<Lock> {
+    let affected = match &log_entry.change {
+        Change::Lock { .. }
+        | Change::Unlock { .. }
+        | Change::Withdraw { .. }
+        | Change::RecordSha256 { .. } => return None,
+        change => change.paths(),
+    };
+    for path in affected {
+        let covers = |(at, lock): &(TreePath, Lock)| {
+            lock.expires_ms > log_entry.time_ms && (at == path || lock.deep && path.is_below(at))
+        };
+        let covering: Vec<_> =
+            annotations.locks.iter().filter(|lock| covers(lock)).map(|(_, lock)| lock).collect();
+        let held =
+            |lock: &&&Lock| lock.account == log_entry.id.account() && tokens.contains(&lock.token);
+        if let Some(first) = covering.first()
+            && !covering.iter().any(|lock| held(&lock))
+        {
+            return Some((*first).clone());
+        }
+    }
+    None
 }
 
 impl World {

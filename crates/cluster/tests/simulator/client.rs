@@ -2,9 +2,12 @@
 
 use relais_cluster::ChangeRequest;
 use relais_cluster::replica::{Event, ProposalResult, SessionId};
-use relais_proto::{Attributes, Change, ChangeId, ErrorCode, Expect, FileTime, Lsn};
+use relais_proto::{
+    Attributes, Change, ChangeId, ContentHashes, ErrorCode, Expect, FileTime, LockRequest,
+    LockToken, Lsn, PropertyChange, PropertyName, Sha256, TreePath, limits,
+};
 
-use crate::disk::{Staged, Value};
+use crate::disk::{Staged, Value, digest};
 use crate::net::SLAVES;
 use crate::slave::{mode_of, put_of};
 use crate::world::{Due, Reply, World};
@@ -21,6 +24,8 @@ pub struct Client {
     pub lsn: Lsn,
     /// Latest change that it has seen in a catalogue or that was acknowledged.
     pub truth: Lsn,
+    /// Locks that it has asked for.
+    locks: Vec<(TreePath, LockToken)>,
     slave: usize,
     /// Life of the slave that has the request; a restarted slave does not know it.
     life: u64,
@@ -35,6 +40,7 @@ impl Client {
         Self {
             lsn: Lsn::default(),
             truth: Lsn::default(),
+            locks: Vec::new(),
             slave: at % SLAVES,
             life: 0,
             wish: None,
@@ -91,8 +97,12 @@ impl World {
 
     fn random_change(&mut self, client: usize) -> Wish {
         let path = self.paths[self.rng.index(self.paths.len())].clone();
-        let id = ChangeId(self.rng.bytes());
-        let (change, value) = match self.rng.below(100) {
+        let mut id: [u8; 16] = self.rng.bytes();
+        // The tag of the account.
+        id[..4].copy_from_slice(&(1 + u32::try_from(client).unwrap() % 3).to_be_bytes());
+        let id = ChangeId(id);
+        let (change, value) = match self.rng.below(115) {
+            100.. => (self.random_annotation(client, &path), None),
             0..50 => {
                 let value = self.rng.next();
                 (put_of(path.clone(), value), Some(value))
@@ -111,12 +121,18 @@ impl World {
             70..86 => {
                 (Change::Remove { path: path.clone(), recursive: self.rng.chance(500) }, None)
             }
-            _ => {
+            86..100 => {
                 let to = self.paths[self.rng.index(self.paths.len())].clone();
                 (Change::Move { from: path.clone(), to }, None)
             }
         };
         let image = &self.slaves[self.clients[client].slave].disk.now;
+        let tokens: Vec<LockToken> = if self.rng.chance(700) {
+            self.clients[client].locks.iter().map(|(_, token)| *token).collect()
+        } else {
+            Vec::new()
+        };
+        self.checks.tokens.insert(id, tokens.clone());
         let expect = match value {
             Some(_) if self.rng.chance(200) => {
                 Expect::exactly(image.known.tree.get(&path).map(|entry| Some(entry.version)))
@@ -124,14 +140,64 @@ impl World {
             _ => Expect::Any,
         };
         Wish::Change {
-            request: ChangeRequest {
-                id,
-                change,
-                expect,
-                keep_mode: self.rng.chance(500),
-                tokens: Vec::new(),
-            },
+            request: ChangeRequest { id, change, expect, keep_mode: self.rng.chance(500), tokens },
             value,
+        }
+    }
+
+    fn random_annotation(&mut self, client: usize, path: &TreePath) -> Change {
+        let path = if self.rng.chance(50) { TreePath::root() } else { path.clone() };
+        match self.rng.below(10) {
+            0..4 => {
+                let name = |n| PropertyName { namespace: "n".into(), local: format!("p{n}") };
+                let changes = (0..1 + self.rng.below(3)).map(|_| {
+                    let value = self.rng.chance(700).then(|| self.rng.below(1000).to_string());
+                    PropertyChange { name: name(self.rng.below(4)), value }
+                });
+                Change::SetProperties { path, changes: changes.collect() }
+            }
+            4..6 => {
+                let token = LockToken(self.rng.bytes());
+                let again = self.rng.chance(200);
+                let locks = &mut self.clients[client].locks;
+                let (path, token) =
+                    locks.last().filter(|_| again).cloned().unwrap_or((path, token));
+                locks.push((path.clone(), token));
+                let old = locks.len().saturating_sub(limits::LOCK_TOKENS);
+                locks.drain(..old);
+                let lock = LockRequest {
+                    token,
+                    user: format!("u{client}"),
+                    owner: String::new(),
+                    exclusive: self.rng.chance(600),
+                    deep: self.rng.chance(300),
+                    seconds: u32::try_from(1 + self.rng.below(15)).unwrap(),
+                };
+                Change::Lock { path, lock }
+            }
+            6..8 => {
+                let last = self.clients[client].locks.last().cloned();
+                let (path, token) = last.unwrap_or((path, LockToken([0; 16])));
+                Change::Unlock { path, token }
+            }
+            _ => {
+                let tree = &self.slaves[self.clients[client].slave].disk.now.known.tree;
+                let contents: Vec<(Lsn, u64)> = tree
+                    .iter()
+                    .filter_map(|(_, entry)| {
+                        entry.content.map(|content| (content.put, content.size))
+                    })
+                    .collect();
+                let (put, size) = contents
+                    .get(self.rng.index(contents.len().max(1)))
+                    .copied()
+                    .unwrap_or((Lsn::default(), 1));
+                let piece_size = ContentHashes::piece_size_for(size);
+                let count = if size <= piece_size { 0 } else { size.div_ceil(piece_size) };
+                let sha256 = Sha256(digest(self.rng.next()).0);
+                let pieces = vec![sha256; usize::try_from(count).unwrap()];
+                Change::RecordSha256 { put, hashes: ContentHashes { sha256, piece_size, pieces } }
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use relais_cluster::replica::{Action as Done, Event as Happened, ProposalResult};
 use relais_cluster::{CoordinatorAction, CoordinatorEvent, HaltReason, ToMaster, ToSlave};
+use relais_proto::{Change, ErrorCode, Refusal};
 
 #[derive(Debug, Clone, Default)]
 pub struct Counts(BTreeMap<&'static str, u64>);
@@ -59,6 +60,8 @@ names! { FROM_MASTERS, from_master, ToSlave,
     ToSlave::End { .. } => "master says: end",
     ToSlave::Commit { .. } => "master says: tell",
     ToSlave::ProposalResult { answer: Ok(_), .. } => "master says: known",
+    ToSlave::ProposalResult { answer: Err(Refusal { code: ErrorCode::Locked, .. }), .. } =>
+        "master says: locked",
     ToSlave::ProposalResult { answer: Err(_), .. } => "master says: refused",
     ToSlave::Copies { .. } => "master says: copies",
     ToSlave::GiveUp { .. } => "master says: give up",
@@ -129,6 +132,19 @@ names! { SLAVE_ACTIONS, slave_action, Done,
     Done::Reply { answer: ProposalResult::Refused(_), .. } => "slave answers: refused",
 }
 
+names! { CHANGES, change, Change,
+    Change::Put { .. } => "change: put",
+    Change::MakeFolder { .. } => "change: folder",
+    Change::Remove { .. } => "change: removal",
+    Change::Move { .. } => "change: move",
+    Change::Withdraw { .. } => "change: withdrawal",
+    Change::SetAttributes { .. } => "change: attributes",
+    Change::SetProperties { .. } => "change: properties",
+    Change::Lock { .. } => "change: lock",
+    Change::Unlock { .. } => "change: unlock",
+    Change::RecordSha256 { .. } => "change: hashes",
+}
+
 const READS: &[&str] =
     &["read: here", "read: sent to a holder", "read: within a batch", "read: behind"];
 
@@ -141,6 +157,7 @@ pub fn all() -> impl Iterator<Item = &'static str> {
         MASTER_ACTIONS,
         SLAVE_EVENTS,
         SLAVE_ACTIONS,
+        CHANGES,
         crate::faults::FAULTS,
         READS,
     ]

@@ -77,6 +77,11 @@ impl World {
                 {
                     *found = false;
                 }
+                if let (ToMaster::Propose { found, .. }, true) =
+                    (&mut message, self.has(Bug::AskedIsFound))
+                {
+                    *found = true;
+                }
                 self.say(|| format!("master {master} hears slave {slave}: {message:?}"));
                 self.master_event(master, CoordinatorEvent::Received { link, message });
             }

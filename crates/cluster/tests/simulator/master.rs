@@ -8,7 +8,7 @@ use relais_cluster::{
 use relais_proto::{ErrorCode, FolderId, LogEntry, Refusal};
 
 use crate::bugs::Bug;
-use crate::counts::{master_action, master_event};
+use crate::counts::{change, master_action, master_event};
 use crate::net::{Down, SLAVES};
 use crate::world::{Due, World};
 
@@ -109,6 +109,7 @@ impl World {
             it.journal.push((timeline, log_entry.clone()));
             it.state.apply(log_entry.clone());
             let chain = it.state.chain();
+            self.counts.add(change(&log_entry.change));
             self.checks.log_entry(&log_entry, master, real, chain);
         }
     }

@@ -9,7 +9,9 @@ use relais_cluster::{
     ChangeRequest, CommittedEntry, Entry, LARGE, LinkId, ReplicaPosition, Tree, TreeState,
     next_history_hash, timeline,
 };
-use relais_proto::{Change, ChangeId, Digest, Expect, FileTime, FolderId, Lsn, Mode, TreePath};
+use relais_proto::{
+    Annotations, Change, ChangeId, Digest, Expect, FileTime, FolderId, Lsn, Mode, TreePath,
+};
 
 use crate::bugs::Bug;
 use crate::check::COVERED;
@@ -127,7 +129,7 @@ impl World {
                 .iter()
                 .map(|(path, entry)| (path.clone(), *older.get(path).unwrap_or(entry)))
                 .collect();
-            it.disk.now.known.tree = Tree::listed(entries, now.last());
+            it.disk.now.known.tree = Tree::listed(entries, now.last()).annotated(now.annotations());
             it.disk.sync();
         }
         self.drop_conns(node(slave));
@@ -328,7 +330,13 @@ impl World {
                 keep_replaced(image, new, old, bug);
             }
         }
-        let tree = Tree::listed(listing.entries.iter().cloned(), listing.lsn);
+        let tree = Tree::listed(listing.entries.iter().cloned(), listing.lsn).annotated(
+            if bug == Some(Bug::AnnotationsDropped) {
+                Annotations::default()
+            } else {
+                listing.annotations.clone()
+            },
+        );
         image.known = TreeState { tree, ids: listing.ids.iter().copied().collect() };
         image.timelines.clone_from(&listing.timelines);
         image.take_over_contents(&own, fork);
