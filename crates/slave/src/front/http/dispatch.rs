@@ -1,26 +1,12 @@
 //! Chooses the handler of a request by its path and method. It has no other rule.
 
 use relais_http::{Method, Status};
-use relais_proto::TreePath;
 
 use super::error::{HttpError, HttpResult};
 use super::files;
 use super::path::UrlPath;
-use super::request::CheckedRequest;
+use super::request::{CheckedRequest, METHODS, TreeRequest};
 use super::session::HttpSession;
-
-/// The methods of files and folders, for `Allow`.
-pub const METHODS: &str = "GET, HEAD, PUT, DELETE, OPTIONS";
-
-/// A request for a file or folder.
-pub struct TreeRequest<'a> {
-    /// The request.
-    pub request: &'a CheckedRequest,
-    /// The path in the tree.
-    pub path: TreePath,
-    /// Whether the URL ends with `/`.
-    pub has_slash: bool,
-}
 
 /// Carries out a request, and sends its answer unless it fails.
 ///
@@ -42,19 +28,11 @@ fn tree(http: &mut HttpSession, request: &TreeRequest<'_>) -> HttpResult {
         Method::Put => files::put::put(http, request),
         Method::Delete => files::delete::delete(http, request),
         Method::Options => files::options::options(http, request),
-        _ => Err(not_allowed(METHODS)),
+        _ => Err(HttpError::NotAllowed(METHODS)),
     }
 }
 
 /// The server's own pages. Those without a session are answered in the pool.
-fn own(_: &mut HttpSession, _: &CheckedRequest, parts: &[String]) -> HttpResult {
-    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-    match parts.as_slice() {
-        _ => Err(HttpError::status(Status::NOT_FOUND, "no such page")),
-    }
-}
-
-/// Returns the error for a method that a resource does not have (RFC 9110 section 15.5.6).
-pub fn not_allowed(allowed: &'static str) -> HttpError {
-    HttpError::NotAllowed(allowed)
+fn own(_: &mut HttpSession, _: &CheckedRequest, _: &[String]) -> HttpResult {
+    Err(HttpError::status(Status::NOT_FOUND, "no such page"))
 }

@@ -25,9 +25,9 @@ impl KeepAlive for HttpKeepAlive {
 }
 
 /// Keeps a change that is on its way: nothing cancels it any more.
-pub struct Uncancelled;
+pub struct ChangeKeepAlive;
 
-impl KeepAlive for Uncancelled {
+impl KeepAlive for ChangeKeepAlive {
     fn send_keepalive(&mut self, _: WaitReason) -> io::Result<()> {
         Ok(())
     }

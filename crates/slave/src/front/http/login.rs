@@ -24,7 +24,7 @@ use super::request::{AdmittedRequest, CheckedRequest};
 use crate::slots::{Admission, AdmittedFront};
 
 /// What follows from a request.
-type Step = LoginStep<Admission>;
+type HttpLoginStep = LoginStep<Admission>;
 
 /// The login of one connection.
 pub struct HttpLogin {
@@ -36,12 +36,12 @@ pub struct HttpLogin {
     next: Option<RequestHead>,
     /// What follows the head of the present request.
     input: Vec<u8>,
-    state: LoginState,
+    state: HttpLoginState,
     /// Number of refused logins on this connection.
     failed: u32,
 }
 
-enum LoginState {
+enum HttpLoginState {
     /// A request is awaited.
     Idle,
     /// The body of a login form is awaited.
@@ -63,7 +63,7 @@ impl HttpLogin {
             is_encrypted: protocol == Protocol::Https,
             next: None,
             input: Vec::new(),
-            state: LoginState::Idle,
+            state: HttpLoginState::Idle,
             failed: 0,
         }
     }
@@ -74,7 +74,7 @@ impl HttpLogin {
         Self { next, ..self }
     }
 
-    fn handle(&mut self, head: RequestHead) -> Step {
+    fn handle(&mut self, head: RequestHead) -> HttpLoginStep {
         if let Some(answer) = self.context.health.answer(&head) {
             return self.finish(&head, answer);
         }
@@ -89,7 +89,7 @@ impl HttpLogin {
         match self.log_in(&request) {
             Ok(LoginProgress::Admitted(principal)) => self.admit(request, principal),
             Ok(LoginProgress::Pending(pending)) => {
-                self.state = LoginState::Request(pending, Box::new(request));
+                self.state = HttpLoginState::Request(pending, Box::new(request));
                 LoginStep::Pending
             }
             Err(refusal) => self.refuse(&request, &refusal),
@@ -97,7 +97,7 @@ impl HttpLogin {
     }
 
     /// Answers the pages of the login itself; none if it is another request.
-    fn handle_own_page(&mut self, request: &CheckedRequest) -> Option<Step> {
+    fn handle_own_page(&mut self, request: &CheckedRequest) -> Option<HttpLoginStep> {
         let head = &request.head;
         let step = match (&*head.target.path, &head.method) {
             ("/-/login", Method::Get | Method::Head) => {
@@ -106,7 +106,7 @@ impl HttpLogin {
             ("/-/login" | "/-/logout", Method::Post) => {
                 match FormLogin::new(&self.context, request) {
                     Ok(form) => {
-                        self.state = LoginState::Form(Box::new(form));
+                        self.state = HttpLoginState::Form(Box::new(form));
                         LoginStep::Reply(Vec::new())
                     }
                     Err(answer) => self.finish(head, *answer),
@@ -148,7 +148,7 @@ impl HttpLogin {
     }
 
     /// Hands a request over to a session.
-    fn admit(&mut self, request: CheckedRequest, principal: Principal) -> Step {
+    fn admit(&mut self, request: CheckedRequest, principal: Principal) -> HttpLoginStep {
         match self.context.service.claim_slot(&principal, request.client.address.ip()) {
             Ok(claim) => {
                 let input = std::mem::take(&mut self.input);
@@ -161,7 +161,7 @@ impl HttpLogin {
     }
 
     /// Answers a request whose login is refused.
-    fn refuse(&mut self, request: &CheckedRequest, refusal: &Refusal) -> Step {
+    fn refuse(&mut self, request: &CheckedRequest, refusal: &Refusal) -> HttpLoginStep {
         debug!("{}: {refusal}", request.client.address);
         let mut answer = Answer::refused(&request.head, refusal);
         if status_of(refusal.code) == Status::UNAUTHORIZED {
@@ -179,7 +179,7 @@ impl HttpLogin {
     }
 
     /// Returns the step that sends an answer, and closes the connection if it cannot be kept.
-    pub(super) fn finish(&self, head: &RequestHead, answer: Answer) -> Step {
+    pub(super) fn finish(&self, head: &RequestHead, answer: Answer) -> HttpLoginStep {
         // What follows the head of a request with a body would be taken for a request.
         let has_body = !matches!(head.body(), Ok(BodyLength::Empty));
         let keeps = !answer.closes && !has_body && head.keeps_alive();
@@ -273,7 +273,7 @@ impl LoginHandler for HttpLogin {
 
     fn input_limit(&self, _: &[u8]) -> usize {
         match &self.state {
-            LoginState::Form(form) => form.length(),
+            HttpLoginState::Form(form) => form.length(),
             // A longer head is noticed by its next byte.
             _ => relais_web::limits::INPUT,
         }
@@ -283,11 +283,11 @@ impl LoginHandler for HttpLogin {
         relais_web::limits::KEPT_TIME
     }
 
-    fn on_input(&mut self, input: &mut Vec<u8>) -> Option<Step> {
+    fn on_input(&mut self, input: &mut Vec<u8>) -> Option<HttpLoginStep> {
         if !self.input.is_empty() {
             input.splice(0..0, std::mem::take(&mut self.input));
         }
-        if let LoginState::Form(form) = &self.state {
+        if let HttpLoginState::Form(form) = &self.state {
             let body: Vec<u8> = input.get(..form.length())?.to_vec();
             input.drain(..body.len());
             return Some(self.handle_form(&body));
@@ -311,30 +311,30 @@ impl LoginHandler for HttpLogin {
         Some(self.handle(head))
     }
 
-    fn poll_pending(&mut self) -> Option<Step> {
+    fn poll_pending(&mut self) -> Option<HttpLoginStep> {
         let outcome = match &self.state {
-            LoginState::Request(pending, _) | LoginState::FormPassword(pending, _) => {
+            HttpLoginState::Request(pending, _) | HttpLoginState::FormPassword(pending, _) => {
                 pending.take()?
             }
-            LoginState::Idle | LoginState::Form(_) => return None,
+            HttpLoginState::Idle | HttpLoginState::Form(_) => return None,
         };
         let service = &self.context.service;
         let conclude = |client: HttpClient| {
             service.authenticator.conclude(outcome, client.address.ip(), &service.host)
         };
-        match std::mem::replace(&mut self.state, LoginState::Idle) {
-            LoginState::Request(_, request) => Some(match conclude(request.client) {
+        match std::mem::replace(&mut self.state, HttpLoginState::Idle) {
+            HttpLoginState::Request(_, request) => Some(match conclude(request.client) {
                 Ok(principal) => {
                     self.context.remember(&request, &principal);
                     self.admit(*request, principal)
                 }
                 Err(refusal) => self.refuse(&request, &refusal),
             }),
-            LoginState::FormPassword(_, form) => {
+            HttpLoginState::FormPassword(_, form) => {
                 let result = conclude(form.client());
                 Some(self.conclude_form(&form, result))
             }
-            LoginState::Idle | LoginState::Form(_) => None,
+            HttpLoginState::Idle | HttpLoginState::Form(_) => None,
         }
     }
 
@@ -353,13 +353,14 @@ impl LoginHandler for HttpLogin {
 
 impl HttpLogin {
     /// Handles the body of a login or logout form.
-    fn handle_form(&mut self, body: &[u8]) -> Step {
-        let LoginState::Form(form) = std::mem::replace(&mut self.state, LoginState::Idle) else {
+    fn handle_form(&mut self, body: &[u8]) -> HttpLoginStep {
+        let HttpLoginState::Form(form) = std::mem::replace(&mut self.state, HttpLoginState::Idle)
+        else {
             return LoginStep::Close(Vec::new());
         };
         match form.begin(&self.context, body) {
             Ok(LoginProgress::Pending(pending)) => {
-                self.state = LoginState::FormPassword(pending, form);
+                self.state = HttpLoginState::FormPassword(pending, form);
                 LoginStep::Pending
             }
             Ok(LoginProgress::Admitted(principal)) => self.conclude_form(&form, Ok(principal)),
@@ -367,7 +368,11 @@ impl HttpLogin {
         }
     }
 
-    fn conclude_form(&mut self, form: &FormLogin, result: Result<Principal, Refusal>) -> Step {
+    fn conclude_form(
+        &mut self,
+        form: &FormLogin,
+        result: Result<Principal, Refusal>,
+    ) -> HttpLoginStep {
         if result.is_err() {
             self.failed += 1;
         }
@@ -377,7 +382,7 @@ impl HttpLogin {
     }
 
     /// Sends the answer to a form, whose body was read.
-    fn finish_form(&self, form: &FormLogin, answer: Answer) -> Step {
+    fn finish_form(&self, form: &FormLogin, answer: Answer) -> HttpLoginStep {
         let mut head = head_of_answer(form.head());
         head.headers.remove("content-length");
         self.finish(&head, answer)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use relais_engine::{Principal, Protocol};
 use relais_http::RequestHead;
 use relais_net::Stream;
+use relais_proto::TreePath;
 
 use super::client::HttpClient;
 use super::credentials::Credentials;
@@ -34,6 +35,19 @@ impl CheckedRequest {
     pub fn origin(&self) -> LoginOrigin {
         LoginOrigin { client: self.client, credentials: self.credentials.clone() }
     }
+}
+
+/// The methods of files and folders, for `Allow`.
+pub const METHODS: &str = "GET, HEAD, PUT, DELETE, OPTIONS";
+
+/// A request for a file or folder.
+pub struct TreeRequest<'a> {
+    /// The request.
+    pub request: &'a CheckedRequest,
+    /// The path in the tree.
+    pub path: TreePath,
+    /// Whether the URL ends with `/`.
+    pub has_slash: bool,
 }
 
 /// What the requests of one login have in common.

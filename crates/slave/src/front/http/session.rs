@@ -15,7 +15,7 @@ use relais_web::{HttpConnection, ResponseBody};
 use super::HttpContext;
 use super::answer::Answer;
 use super::error::{HttpError, HttpResult};
-use super::keep_alive::{HttpKeepAlive, Uncancelled};
+use super::keep_alive::{ChangeKeepAlive, HttpKeepAlive};
 use super::request::{CheckedRequest, LoginOrigin};
 
 /// The session of a user over one connection.
@@ -95,7 +95,7 @@ impl HttpSession {
     /// # Errors
     /// The reason why the change was not made.
     pub fn commit(&mut self, change: PreparedChange) -> Result<Committed, Refusal> {
-        let committed = self.session.commit(change, &mut Uncancelled)?;
+        let committed = self.session.commit(change, &mut ChangeKeepAlive)?;
         self.session.observe(committed.version);
         Ok(committed)
     }

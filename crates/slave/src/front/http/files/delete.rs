@@ -5,8 +5,8 @@ use relais_http::{Preconditions, Response, Status};
 use relais_proto::{Digest, Entry, Expect, Kind, TreePath};
 
 use super::representation::{entity_tag, system_time};
-use crate::front::http::dispatch::TreeRequest;
 use crate::front::http::error::{HttpError, HttpResult};
+use crate::front::http::request::TreeRequest;
 use crate::front::http::session::HttpSession;
 
 /// Removes a file, or a folder with everything in it.

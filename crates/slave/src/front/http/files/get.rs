@@ -11,9 +11,9 @@ use super::content::ContentSender;
 use super::listing;
 use super::representation::{Representation, entity_tag, system_time};
 use crate::front::http::answer::Answer;
-use crate::front::http::dispatch::TreeRequest;
 use crate::front::http::error::{HttpError, HttpResult};
 use crate::front::http::path::url_of;
+use crate::front::http::request::TreeRequest;
 use crate::front::http::session::HttpSession;
 use crate::front::replica_stream::{ContentSource, ReplicaStream};
 

@@ -10,9 +10,9 @@ use relais_proto::{Entry, ErrorCode, FileTime, Kind, TreePath};
 use relais_web::{BodyWriter, ResponseBody};
 
 use crate::front::http::answer::Answer;
-use crate::front::http::dispatch::TreeRequest;
 use crate::front::http::error::{HttpError, HttpResult};
 use crate::front::http::path::url_of;
+use crate::front::http::request::TreeRequest;
 use crate::front::http::session::HttpSession;
 
 /// Bytes of entries that are made before they are sent.

@@ -6,6 +6,4 @@ pub mod get;
 mod listing;
 pub mod options;
 pub mod put;
-mod representation;
-
-pub use representation::{entity_tag, system_time};
+pub mod representation;

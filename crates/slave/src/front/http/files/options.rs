@@ -2,9 +2,8 @@
 
 use relais_http::{Response, Status};
 
-use crate::front::http::dispatch::{METHODS, TreeRequest};
 use crate::front::http::error::HttpResult;
-use crate::front::http::request::CheckedRequest;
+use crate::front::http::request::{CheckedRequest, METHODS, TreeRequest};
 use crate::front::http::session::HttpSession;
 
 /// Answers OPTIONS of a file or folder.

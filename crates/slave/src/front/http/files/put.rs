@@ -10,9 +10,9 @@ use relais_proto::{Digest, Entry, ErrorCode, FileTime, Kind, PutRequest, Refusal
 
 use super::delete::expected;
 use super::representation::entity_tag;
-use crate::front::http::dispatch::TreeRequest;
 use crate::front::http::error::{HttpError, HttpResult};
-use crate::front::http::keep_alive::Uncancelled;
+use crate::front::http::keep_alive::ChangeKeepAlive;
+use crate::front::http::request::TreeRequest;
 use crate::front::http::session::HttpSession;
 
 /// Bytes of one read of a body; they stay in the processor's cache until they are written.
@@ -40,7 +40,7 @@ pub fn put(http: &mut HttpSession, request: &TreeRequest<'_>) -> HttpResult {
     };
     let upload = http.session.begin_upload(put, &mut http.keepalive()).map_err(no_parent)?;
     let upload = receive(http, upload, headers, size)?;
-    let change = upload.finish(None, &mut Uncancelled)?;
+    let change = upload.finish(None, &mut ChangeKeepAlive)?;
     let committed = http.commit(change).map_err(no_parent)?;
     let mut response = stored(&committed, found.is_none());
     if mtime.is_some() {

@@ -7,8 +7,8 @@ use relais_http::disposition::{Disposition, content_disposition};
 use relais_http::{EntityTag, Headers, Preconditions, Response, Status, content_type, date};
 use relais_proto::{Digest, Entry, FileTime, TreePath};
 
-use crate::front::http::dispatch::TreeRequest;
 use crate::front::http::error::{HttpError, HttpResult};
+use crate::front::http::request::TreeRequest;
 
 /// What content may do in a browser: nothing with the origin of this server.
 ///
