@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use log::{debug, error, info, warn};
+use parking_lot::RwLockReadGuard;
 use relais_cluster::record::Recorder;
 use relais_cluster::{
     Coordinator, CoordinatorAction, CoordinatorEvent, HaltReason, KnownSlave, LinkId, MasterState,
@@ -23,6 +24,7 @@ use relais_proto::{
 
 use crate::link_sender::LinkSender;
 use crate::members::MembersError;
+use crate::order_view::OrderView;
 use crate::status::SharedOrderStatus;
 use crate::store::Store;
 
@@ -76,7 +78,7 @@ pub type Clock = Box<dyn Fn() -> u64 + Send>;
 pub struct CoordinatorDriver {
     clock: Clock,
     status: Arc<SharedOrderStatus>,
-    order: Coordinator,
+    order: OrderView,
     /// The recording of its events and actions.
     recording: Recording<Recorder>,
     store: Store,
@@ -104,6 +106,7 @@ impl CoordinatorDriver {
         remember: Duration,
     ) -> Self {
         let (order, recording) = begin(store.take_ledger(), store.folders());
+        let order = OrderView::new(order);
         let mut driver = Self {
             clock,
             status,
@@ -149,13 +152,19 @@ impl CoordinatorDriver {
                 break;
             }
         }
-        debug!("the order has ended at {}", self.order.last());
+        debug!("the order has ended at {}", self.order.get().last());
     }
 
     /// The order.
     #[must_use]
-    pub fn order(&self) -> &Coordinator {
-        &self.order
+    pub fn order(&self) -> RwLockReadGuard<'_, Coordinator> {
+        self.order.get()
+    }
+
+    /// A view of the order for other threads.
+    #[must_use]
+    pub fn view(&self) -> OrderView {
+        self.order.clone()
     }
 
     /// The links.
@@ -207,7 +216,7 @@ impl CoordinatorDriver {
     }
 
     fn begin(&mut self) {
-        self.opening = self.order.is_opening().then(|| Instant::now() + OPENING);
+        self.opening = self.order.get().is_opening().then(|| Instant::now() + OPENING);
         self.show();
     }
 
@@ -220,7 +229,7 @@ impl CoordinatorDriver {
     fn open_if_due(&mut self) {
         if self.opening.is_some_and(|until| Instant::now() >= until) {
             self.opening = None;
-            if self.order.is_opening() && !self.fenced {
+            if self.order.get().is_opening() && !self.fenced {
                 warn!(
                     "some folders of the cluster have not joined within {} s; \
                      changes are numbered without them",
@@ -247,10 +256,11 @@ impl CoordinatorDriver {
             self.event(CoordinatorEvent::Trim(trimmed));
         }
         if self.store.is_large() || self.store.is_old(now_ms) {
-            if let Some(upto) = self.store.forgettable(self.order.state(), now_ms) {
+            let forgettable = self.store.forgettable(self.order.get().state(), now_ms);
+            if let Some(upto) = forgettable {
                 self.event(CoordinatorEvent::Trim(Trimmed::Ids(upto)));
             }
-            if let Err(failed) = self.store.keep(self.order.state(), now_ms) {
+            if let Err(failed) = self.store.keep(self.order.get().state(), now_ms) {
                 error!("cannot shorten the journal: {failed}");
             }
         }
@@ -375,21 +385,19 @@ impl CoordinatorDriver {
     }
 
     fn show(&self) {
+        let order = self.order.get();
         self.status.set(
-            self.order.last(),
-            self.order.halted(),
-            self.order.lost().count(),
-            self.order.state().removal_records(),
+            order.last(),
+            order.halted(),
+            order.lost().count(),
+            order.state().removal_records(),
         );
     }
 
     fn say_lost(&self, put: Lsn) {
-        match self
-            .order
-            .tree()
-            .path_of(put)
-            .and_then(|path| Some((path, self.order.tree().get(path)?.content?)))
-        {
+        let order = self.order.get();
+        let tree = order.tree();
+        match tree.path_of(put).and_then(|path| Some((path, tree.get(path)?.content?))) {
             Some((path, content)) => {
                 error!(
                     "{path} is lost: no slave has its {} bytes of change {put} (digest {})",

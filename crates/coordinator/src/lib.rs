@@ -8,6 +8,7 @@ mod driver;
 mod handle;
 mod link_sender;
 mod members;
+mod order_view;
 mod status;
 mod store;
 
@@ -15,5 +16,6 @@ pub use self::driver::{Clock, CoordinatorDriver, Link, OrderCommand};
 pub use self::handle::OrderHandle;
 pub use self::link_sender::LinkSender;
 pub use self::members::MembersError;
+pub use self::order_view::OrderView;
 pub use self::status::{OrderStatus, SharedOrderStatus};
 pub use self::store::{Store, StoreError};

@@ -13,6 +13,7 @@ mod copies;
 mod holders;
 mod linked_slave;
 mod linked_slaves;
+mod locate;
 mod master_state;
 mod removal_records;
 mod snapshot;
@@ -27,6 +28,7 @@ use relais_proto::{
 
 pub use self::holders::Holders;
 use self::linked_slave::LinkedSlave;
+pub use self::locate::LocatedEntry;
 pub use self::master_state::{HistoryRelation, IDS, MasterState, TAIL, TAIL_BYTES};
 pub use self::removal_records::{REMOVALS, REMOVALS_PER_ACCOUNT, RemovalRecords};
 use crate::message_budget::{ToMaster, ToSlave};

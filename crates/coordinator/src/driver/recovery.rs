@@ -14,7 +14,11 @@ impl CoordinatorDriver {
     ///
     /// False if a recovery is in progress, or has finished since `epoch` was chosen.
     pub fn fence(&mut self, epoch: u32) -> bool {
-        if self.fenced || self.order.halted().is_none() || epoch <= self.order.state().epoch() {
+        let is_due = {
+            let order = self.order.get();
+            order.halted().is_some() && epoch > order.state().epoch()
+        };
+        if self.fenced || !is_due {
             return false;
         }
         while self.write() {}
@@ -47,9 +51,11 @@ impl CoordinatorDriver {
     pub fn recovered(&mut self, ledger: MasterState) -> Result<(), StoreError> {
         let kept = self.store.keep(&ledger, (self.clock)());
         if kept.is_ok() {
-            (self.order, self.recording) = super::begin(ledger, self.store.folders());
+            let (order, recording) = super::begin(ledger, self.store.folders());
+            self.order.replace(order);
+            self.recording = recording;
             self.begin();
-            warn!("the cluster continues after change {}", self.order.last());
+            warn!("the cluster continues after change {}", self.order.get().last());
         }
         self.give_up_recovery();
         kept

@@ -73,7 +73,8 @@ fn compare(core: &Core, of: &LinkedSlave) -> Result<(MasterTree, SlaveTree), Str
         };
         let applied = tree.position.applied;
         let wanted = ask_order(core, move |engine| {
-            let state = engine.order().state();
+            let order = engine.order();
+            let state = order.state();
             if applied != state.last() {
                 return Err(state.last());
             }
