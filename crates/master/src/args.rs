@@ -1,13 +1,14 @@
 //! The command line of `ftpmaster`.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
 use relais_auth::check_user_name;
-use relais_master::{Balance, Operation};
+use relais_master::{Balance, ClearPasswords, HttpConfig, Operation};
 use relais_net::Host;
 use relais_net::tls::{TlsMode, TlsOptions};
 use relais_proto::{TreePath, sanitize};
@@ -24,6 +25,7 @@ pub const CERTIFICATE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// Headings of `--help`.
 const NETWORK: &str = "Network and encryption";
 const CLUSTER: &str = "Cluster";
+const HTTP: &str = "HTTP";
 const SYSTEM: &str = "System";
 
 /// Sends each client to the next slave in turn.
@@ -67,6 +69,20 @@ pub struct Args {
         value_parser = relais_cli::number_in(1..=36_500_u64)
     )]
     pub remember: Option<u64>,
+    /// Redirect HTTP clients to slaves, on this port; the address is that of --listen if none is
+    /// given
+    #[arg(help_heading = HTTP, long, value_name = "[ADDR:]PORT")]
+    http: Option<HttpAddress>,
+    /// Redirect HTTPS clients, on this port
+    #[arg(help_heading = HTTP, long, value_name = "[ADDR:]PORT")]
+    https: Option<HttpAddress>,
+    /// Host name by which HTTP clients may reach the master, beside addresses and localhost; can be
+    /// repeated
+    #[arg(help_heading = HTTP, long, value_name = "NAME", value_parser = host_name)]
+    http_host: Vec<String>,
+    /// Where HTTP clients may send passwords without TLS [default: tls]
+    #[arg(help_heading = HTTP, long, value_name = "RULE", value_enum)]
+    http_passwords: Option<ClearPasswordsArg>,
     /// Use this certificate instead of one of the cluster: PEM, the authority's certificate last
     #[arg(help_heading = NETWORK, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     tls_cert: Option<PathBuf>,
@@ -298,11 +314,12 @@ impl Args {
             || args.copies.is_some()
             || args.remember.is_some()
             || args.tls_cert.is_some()
+            || args.serves_http()
             || args.certificate_days.is_some();
         let reach = args.cluster_key.is_some() || args.tls.is_some();
         let wrong = match args.command {
             Some(_) if serving => {
-                "--listen, --grace, --balance, --copies, --remember, --tls-cert and \
+                "--listen, --grace, --balance, --copies, --remember, --http…, --tls-cert and \
                  --certificate-days are for the master itself, not for its commands"
             }
             Some(MasterCommand::User { .. }) if reach => {
@@ -312,6 +329,9 @@ impl Args {
             Some(MasterCommand::User {
                 what: UserCommand::Set { rights: None, root: None, .. },
             }) => "`user set` changes nothing without --rights or --root",
+            None if args.http.is_none() && args.https.is_none() && args.serves_http() => {
+                "--http-host and --http-passwords are of no use without --http or --https"
+            }
             _ => return args,
         };
         Self::command().error(ErrorKind::ArgumentConflict, wrong).exit()
@@ -319,6 +339,30 @@ impl Args {
 
     pub fn listen(&self) -> &str {
         self.listen.as_deref().unwrap_or(ADDRESS)
+    }
+
+    fn serves_http(&self) -> bool {
+        let options = [self.http.is_some(), self.https.is_some(), self.http_passwords.is_some()];
+        options.contains(&true) || !self.http_host.is_empty()
+    }
+
+    /// The addresses to listen on for HTTP clients, each with whether it is encrypted.
+    pub fn http_listeners(&self) -> Vec<(String, bool)> {
+        let host = self.listen().rsplit_once(':').map_or("", |(host, _)| host).to_owned();
+        let address = |HttpAddress { host: own, port }: &HttpAddress| {
+            format!("{}:{port}", own.as_ref().unwrap_or(&host))
+        };
+        let clear = self.http.iter().map(|listen| (address(listen), false));
+        clear.chain(self.https.iter().map(|listen| (address(listen), true))).collect()
+    }
+
+    /// How HTTP is served.
+    pub fn http_config(&self) -> HttpConfig {
+        let clear_passwords = match self.http_passwords {
+            Some(ClearPasswordsArg::Always) => ClearPasswords::Always,
+            Some(ClearPasswordsArg::Tls) | None => ClearPasswords::Local,
+        };
+        HttpConfig { hosts: self.http_host.clone(), clear_passwords }
     }
 
     /// The connection options of the command. Options after the command go before those in front.
@@ -343,6 +387,46 @@ impl Args {
             files: self.tls_key.iter().chain(&self.tls_cert).cloned().collect(),
         }
     }
+}
+
+/// Where passwords may be sent in the clear, as option values.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ClearPasswordsArg {
+    /// On this host alone
+    Tls,
+    /// Everywhere
+    Always,
+}
+
+/// An address to listen on; without a host it is that of `--listen`.
+#[derive(Debug, Clone)]
+struct HttpAddress {
+    host: Option<String>,
+    port: u16,
+}
+
+impl FromStr for HttpAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) => (Some(host.to_owned()), port),
+            None => (None, text),
+        };
+        let is_empty = host.as_ref().is_some_and(String::is_empty);
+        let port = port.parse().ok().filter(|_| !is_empty);
+        let port = port.ok_or_else(|| format!("{} is not [ADDR:]PORT", sanitize(text)))?;
+        Ok(Self { host, port })
+    }
+}
+
+/// Parses a host name, without a port.
+fn host_name(text: &str) -> Result<String, String> {
+    let is_name = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+    if !text.is_empty() && text.bytes().all(is_name) {
+        return Ok(text.to_owned());
+    }
+    Err("it is no host name".to_owned())
 }
 
 impl From<BalanceArg> for Balance {

@@ -7,8 +7,8 @@ use log::{info, warn};
 use parking_lot::Mutex;
 use relais_auth::{Authority, RenewalTimer};
 use relais_net::tls::{
-    Fingerprint, MASTER_NAME, SLAVE_NAME, ServerCertificate, TlsMode, TlsOptions, TlsServer,
-    read_pem,
+    Fingerprint, MASTER_NAME, SLAVE_NAME, ServerCertificate, TicketSecret, TlsMode, TlsOptions,
+    TlsServer, read_pem,
 };
 use relais_proto::{LinkMessage, limits};
 
@@ -59,6 +59,14 @@ impl Certifier {
     /// The TLS library cannot be set up.
     pub fn server(&self) -> std::io::Result<TlsServer> {
         TlsServer::new(self.encrypt, self.certificate.clone())
+    }
+
+    /// The TLS configuration of the master's listener for HTTP clients.
+    ///
+    /// # Errors
+    /// The TLS library cannot be set up.
+    pub fn http_server(&self) -> std::io::Result<TlsServer> {
+        TlsServer::for_http(self.certificate.clone(), TicketSecret::generate()?)
     }
 
     /// Reloads a provided certificate at once.

@@ -16,17 +16,19 @@ use relais_auth::{
     Rights, Ticket,
 };
 use relais_cluster::{
-    Balance, Conflict, ConnectionAddrs, CoordinatorEvent, HttpAddresses, JoinRequest, LinkId,
-    Registry, SlaveAddresses, SlaveStateChange, same_host,
+    Balance, Conflict, ConnectionAddrs, CoordinatorEvent, HttpAddresses, HttpEndpoint,
+    HttpRequester, JoinRequest, LinkId, NoSlave, Registry, SlaveAddresses, SlaveStateChange,
+    same_host,
 };
 use relais_coordinator::{OrderCommand, OrderHandle, SharedOrderStatus};
 use relais_proto::{
-    ClusterId, ErrorCode, Heartbeat, LinkMessage, Login, PathPage, Refusal, Registration, Reply,
-    SlaveId, SlaveReport, SlaveState, TreePage, sanitize,
+    ClusterId, ErrorCode, FolderId, Heartbeat, LinkMessage, Login, PathPage, Refusal, Registration,
+    Reply, SlaveId, SlaveReport, SlaveState, TreePage, sanitize,
 };
 
 use crate::certifier::Certifier;
 use crate::forwarded_logins::ForwardedLogins;
+use crate::http::HttpConfig;
 use crate::linked_slaves::LinkedSlaves;
 use crate::open_links::OpenLinks;
 use crate::queries::Queries;
@@ -50,6 +52,8 @@ pub struct Config {
     pub accounts: Arc<LiveAccounts>,
     /// The issuer of certificates.
     pub certifier: Certifier,
+    /// How HTTP is served.
+    pub http: HttpConfig,
 }
 
 pub(crate) struct Core {
@@ -204,6 +208,23 @@ impl Core {
             let ack = self.beat_ack(linked.slave);
             linked.outbox.send(&ack);
         }
+    }
+
+    /// Whether a slave is in service.
+    pub fn has_service(&self) -> bool {
+        self.registry.lock().has_service(self.now())
+    }
+
+    /// Selects the slaves for an HTTP request, among those whose folder `can_serve` accepts.
+    ///
+    /// # Errors
+    /// The reason why there is no slave.
+    pub fn http_slaves(
+        &self,
+        requester: HttpRequester,
+        can_serve: impl Fn(FolderId) -> bool,
+    ) -> Result<Vec<HttpEndpoint>, NoSlave> {
+        self.registry.lock().http_slaves(requester, |_, folder| can_serve(folder), self.now())
     }
 
     /// Registers a slave on a link, and returns its addresses.

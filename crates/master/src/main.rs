@@ -4,6 +4,7 @@ mod args;
 mod user;
 
 use std::io::{BufWriter, Write, stdout};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, exit, id};
 use std::sync::Arc;
@@ -16,8 +17,8 @@ use nix::sys::signal::{SigSet, Signal};
 use relais_auth::{AccountsFile, Authority, ClusterKey, LinkError, LiveAccounts, StateDir};
 use relais_journal::FileJournal;
 use relais_master::{
-    Balance, Certifier, Config, MasterRequest, Operation, OperatorClient, OperatorError, Store,
-    run, status,
+    Balance, Certifier, Config, HttpListener, MasterRequest, Operation, OperatorClient,
+    OperatorError, Store, run, status,
 };
 use relais_os::Mailbox;
 use relais_proto::sanitize;
@@ -55,12 +56,12 @@ fn serve(args: &Args) -> anyhow::Result<ExitCode> {
     // Blocked in all later threads; one of them waits for signals. An early signal stays pending.
     let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
     signals.thread_block()?;
-    let bound = relais_net::listen(args.listen()).inspect_err(|error| {
-        let why = error.to_string();
-        let why = relais_cli::without_os_numbers(&why);
-        eprintln!("ftpmaster: cannot listen on {}: {why}", args.listen());
-    });
-    let Ok(listener) = bound else { return Ok(ExitCode::from(CANNOT_BIND)) };
+    let Some(listener) = bind(args.listen()) else { return Ok(ExitCode::from(CANNOT_BIND)) };
+    let mut http = Vec::new();
+    for (address, encrypted) in args.http_listeners() {
+        let Some(socket) = bind(&address) else { return Ok(ExitCode::from(CANNOT_BIND)) };
+        http.push(HttpListener { socket, encrypted });
+    }
     let state = StateDir::locate(args.state.clone())?;
     let _lock = state.create_and_lock()?;
     let key =
@@ -92,7 +93,11 @@ fn serve(args: &Args) -> anyhow::Result<ExitCode> {
         log::error!("the signal thread has ended: the master stops");
         sender.send(MasterRequest::Stop);
     })?;
-    let ready = format!("ready role=master addr={} pid={}\n", listener.local_addr()?, id());
+    let mut ready = format!("ready role=master addr={} pid={}\n", listener.local_addr()?, id());
+    for HttpListener { socket, encrypted } in &http {
+        let (protocol, addr) = (if *encrypted { "https" } else { "http" }, socket.local_addr()?);
+        ready += &format!("ready role=master protocol={protocol} addr={addr} pid={}\n", id());
+    }
     if let Err(error) = stdout().write_all(ready.as_bytes()).and_then(|()| stdout().flush()) {
         log::warn!("cannot write the ready line: {error}");
     }
@@ -104,9 +109,21 @@ fn serve(args: &Args) -> anyhow::Result<ExitCode> {
         remember: Duration::from_secs(args.remember.unwrap_or(REMEMBER) * 24 * 60 * 60),
         accounts: Arc::new(accounts),
         certifier,
+        http: args.http_config(),
     };
-    run(listener, store, config, &requests)?;
+    run(listener, http, store, config, &requests)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Binds a listener; prints the reason if that fails.
+fn bind(address: &str) -> Option<TcpListener> {
+    relais_net::listen(address)
+        .inspect_err(|error| {
+            let why = error.to_string();
+            let why = relais_cli::without_os_numbers(&why);
+            eprintln!("ftpmaster: cannot listen on {address}: {why}");
+        })
+        .ok()
 }
 
 /// The state folder of `make master`, relative to the folder with make's links to the programs.

@@ -20,8 +20,10 @@ use relais_os::Mailbox;
 use thiserror::Error;
 
 use crate::core::{Config, Core};
+use crate::http::{HttpConnection, HttpListener, HttpSite};
 use crate::login::{LinkPeer, MasterLogin};
 use crate::open_links::PeerKind;
+use crate::peer_login::PeerLogin;
 use crate::{operator, slave_link};
 
 /// Cap on connections before their login. A full pool evicts one of them.
@@ -32,6 +34,8 @@ const READ_AHEAD: usize = 64 * 1024;
 const RESERVE: u64 = 992;
 /// Time between two checks for silent slaves, for the log. Redirects check each time.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// Time between two checks whether slaves can serve the HTTP requests that wait for them.
+const WAIT_CHECK_EVERY: Duration = Duration::from_millis(20);
 /// Time between two checks for unfinished logins while the master stops.
 const STOP_CHECK_EVERY: Duration = Duration::from_millis(50);
 
@@ -55,14 +59,16 @@ pub enum MasterError {
     NoOrder,
 }
 
-/// Serves clients, slaves and operators on `listener` until a stop request.
+/// Serves clients, slaves and operators on `listener`, and HTTP clients on those of `http`.
 ///
+/// It ends by a stop request.
 /// `store` is the persistent state. It then ends all links and threads.
 ///
 /// # Errors
 /// The reason why the master cannot continue.
 pub fn run(
     listener: TcpListener,
+    http: Vec<HttpListener>,
     store: Store,
     config: Config,
     requests: &Mailbox<MasterRequest>,
@@ -78,10 +84,21 @@ pub fn run(
     };
     let status = Arc::clone(&core.order_status);
     let driver = CoordinatorDriver::new(clock, status, store, core.config.remember);
+    let site = Arc::new(HttpSite::new(Arc::clone(&core), driver.view(), core.config.http.clone())?);
     let order =
         thread::Builder::new().name("order".to_owned()).spawn(move || driver.run(&commands))?;
-    let listener = PreAuthListener::new(listener, TlsRule::Detect(tls));
-    let mut pool = PreAuthPool::new(vec![listener], raise_fd_limit(RESERVE, PRE_AUTH_CONNECTIONS))?;
+    let encrypted = http.iter().map(|listener| listener.encrypted).collect();
+    let logins = Logins { core: Arc::clone(&core), site, encrypted };
+    let mut listeners = vec![PreAuthListener::new(listener, TlsRule::Detect(tls))];
+    for HttpListener { socket, encrypted } in http {
+        let rule = if encrypted {
+            TlsRule::Detect(core.config.certifier.http_server()?)
+        } else {
+            TlsRule::Explicit(None)
+        };
+        listeners.push(PreAuthListener::new(socket, rule));
+    }
+    let mut pool = PreAuthPool::new(listeners, raise_fd_limit(RESERVE, PRE_AUTH_CONNECTIONS))?;
     info!("cluster {}", core.cluster);
     let mut is_stopping = false;
     while !is_stopping {
@@ -90,8 +107,8 @@ pub fn run(
         for arrival in pool.poll(
             true,
             &[requests.as_fd(), core.passwords.wake_fd()],
-            Some(CHECK_EVERY),
-            &mut |new| login(&core, new),
+            Some(if logins.site.has_waiting() { WAIT_CHECK_EVERY } else { CHECK_EVERY }),
+            &mut |new| logins.begin(new),
         )? {
             receive(&core, arrival);
         }
@@ -110,7 +127,7 @@ pub fn run(
         }
     }
     let now = Instant::now();
-    let finished = finish(&core, pool, now.checked_add(core.config.grace).unwrap_or(now));
+    let finished = finish(&logins, pool, now.checked_add(core.config.grace).unwrap_or(now));
     core.order.send(OrderCommand::End);
     // The order writes its last batch before its thread ends.
     order.join().map_err(|_| MasterError::NoOrder)?;
@@ -118,8 +135,26 @@ pub fn run(
     finished
 }
 
-fn login(core: &Arc<Core>, new: NewConnection) -> FrameLogin<MasterLogin> {
-    FrameLogin::new(new.peer, MasterLogin::new(core.clone(), new.peer, new.local))
+/// Makes the login handlers of new connections.
+struct Logins {
+    core: Arc<Core>,
+    site: Arc<HttpSite>,
+    /// Whether each of the listeners for HTTP, which follow the native one, is encrypted.
+    encrypted: Vec<bool>,
+}
+
+impl Logins {
+    fn begin(&self, new: NewConnection) -> PeerLogin {
+        match new.listener.checked_sub(1).and_then(|http| self.encrypted.get(http)) {
+            Some(encrypted) => {
+                PeerLogin::Http(HttpConnection::new(Arc::clone(&self.site), new, *encrypted))
+            }
+            None => {
+                let login = MasterLogin::new(Arc::clone(&self.core), new.peer, new.local);
+                PeerLogin::Frames(FrameLogin::new(new.peer, login))
+            }
+        }
+    }
 }
 
 /// Serves a link in a thread of its own. A panic closes the link and is logged.
@@ -155,19 +190,19 @@ fn serve(core: &Core, arrival: AuthenticatedConnection<LinkPeer>) {
 ///
 /// Slaves' links end at once, because slaves reconnect by themselves.
 fn finish(
-    core: &Arc<Core>,
-    mut pool: PreAuthPool<FrameLogin<MasterLogin>>,
+    logins: &Logins,
+    mut pool: PreAuthPool<PeerLogin>,
     until: Instant,
 ) -> Result<(), MasterError> {
+    let core = &logins.core;
     info!("stopping");
     core.stopping.store(true, Ordering::SeqCst);
     core.open_links.shut_all(PeerKind::Slave);
     while core.has_logins() && Instant::now() < until {
         let wait = STOP_CHECK_EVERY.min(until.saturating_duration_since(Instant::now()));
         core.passwords.clear_wake();
-        for arrival in
-            pool.poll(false, &[core.passwords.wake_fd()], Some(wait), &mut |new| login(core, new))?
-        {
+        let wake = &[core.passwords.wake_fd()];
+        for arrival in pool.poll(false, wake, Some(wait), &mut |new| logins.begin(new))? {
             receive(core, arrival);
         }
     }

@@ -12,8 +12,10 @@ use crate::tree::Entry;
 pub struct LocatedEntry {
     /// The entry.
     pub entry: Entry,
-    /// Folders that have applied its last change and hold its content.
-    pub folders: Vec<FolderId>,
+    /// Folders that have applied its last change.
+    pub current: Vec<FolderId>,
+    /// Those of them that hold its content.
+    pub holders: Vec<FolderId>,
 }
 
 impl Coordinator {
@@ -22,13 +24,16 @@ impl Coordinator {
     pub fn locate(&self, path: &TreePath) -> Option<LocatedEntry> {
         let entry = *self.tree().get(path)?;
         let applied = self.applied_by_folder();
-        let is_current =
-            |folder: &FolderId| applied.get(folder).is_some_and(|at| *at >= entry.version);
-        let folders = match entry.content {
-            Some(content) => self.holders.of(content.put).filter(is_current).collect(),
-            None => applied.keys().copied().filter(is_current).collect(),
+        let current: Vec<FolderId> = applied
+            .iter()
+            .filter(|(_, at)| **at >= entry.version)
+            .map(|(folder, _)| *folder)
+            .collect();
+        let holders = match entry.content {
+            Some(content) => self.holders.of(content.put).filter(|f| current.contains(f)).collect(),
+            None => current.clone(),
         };
-        Some(LocatedEntry { entry, folders })
+        Some(LocatedEntry { entry, current, holders })
     }
 
     /// Returns the last change that each linked folder has applied.

@@ -18,7 +18,7 @@ fn file(master: &Running) -> AccountsFile {
     AccountsFile::new(master.state.path().join("accounts"))
 }
 
-fn add(master: &Running, name: &str, rights: Rights, root: &str) {
+pub(super) fn add(master: &Running, name: &str, rights: Rights, root: &str) {
     let hash = PasswordHash::of(b"secret").unwrap();
     let account = Account { rights, root: TreePath::new(root).unwrap(), hash };
     file(master).change(|accounts| accounts.add(name, account)).unwrap();

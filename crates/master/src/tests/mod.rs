@@ -2,6 +2,7 @@
 
 mod changes;
 mod clients;
+mod http;
 mod links;
 mod logins;
 mod operate;
@@ -31,7 +32,8 @@ use tempfile::TempDir;
 
 use crate::status::Report;
 use crate::{
-    Certifier, Config, MasterError, MasterRequest, OperatorClient, OperatorError, Store, run,
+    Certifier, Config, HttpConfig, HttpListener, MasterError, MasterRequest, OperatorClient,
+    OperatorError, Store, run,
 };
 
 /// Timeout of each step, enough for a busy machine.
@@ -45,6 +47,8 @@ fn open_store(state: &Path, cluster: ClusterId) -> Result<Store, StoreError> {
 /// A master that runs in this process and ends with the test.
 struct Running {
     addr: SocketAddr,
+    /// The listener for HTTP.
+    http: SocketAddr,
     key: ClusterKey,
     requests: MailboxSender<MasterRequest>,
     /// The state folder.
@@ -67,6 +71,8 @@ impl Running {
         let store = open_store(state.path(), key.cluster_id()).unwrap();
         let listener: TcpListener = relais_net::listen(addr).unwrap();
         let mut addr = listener.local_addr().unwrap();
+        let socket = relais_net::listen("127.0.0.1:0").unwrap();
+        let http = socket.local_addr().unwrap();
         let (requests, mailbox) = Mailbox::new().unwrap();
         if addr.ip().is_unspecified() {
             addr.set_ip([127, 0, 0, 1].into());
@@ -86,9 +92,12 @@ impl Running {
                 Duration::from_secs(3600),
             )
             .unwrap(),
+            http: HttpConfig::default(),
         };
-        let thread = std::thread::spawn(move || run(listener, store, config, &mailbox));
-        Self { addr, key, requests, state, thread: Some(thread) }
+        let thread = std::thread::spawn(move || {
+            run(listener, vec![HttpListener { socket, encrypted: false }], store, config, &mailbox)
+        });
+        Self { addr, http, key, requests, state, thread: Some(thread) }
     }
 
     fn connect(&self) -> Connection {

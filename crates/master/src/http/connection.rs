@@ -1,0 +1,194 @@
+//! One HTTP connection in the pool: a request after the other, without a thread.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use log::debug;
+use relais_auth::{AuthenticatedUser, PendingLogin};
+use relais_http::{BodyLength, RequestError, RequestHead, Status};
+use relais_net::{LoginHandler, LoginStep, NewConnection};
+use relais_proto::{TreePath, limits};
+
+use super::answer::Answer;
+use super::authentication::Authentication;
+use super::request::{HttpClient, Request};
+use super::site::{HttpSite, Outcome, Route};
+use crate::login::LinkPeer;
+
+/// Time that a kept connection may be idle.
+const KEPT_TIME: Duration = Duration::from_secs(60);
+/// Time for which a request waits until a slave has applied a change that was just made.
+const APPLY_TIME: Duration = Duration::from_secs(1);
+
+/// The request that a connection is busy with.
+enum Stage {
+    Idle,
+    /// The password is being verified.
+    Password {
+        request: Box<Request>,
+        path: TreePath,
+        pending: PendingLogin,
+        _login: Arc<()>,
+    },
+    /// No slave can serve the request yet.
+    Waiting {
+        request: Box<Request>,
+        path: TreePath,
+        user: AuthenticatedUser,
+        until: Instant,
+        _wait: Arc<()>,
+    },
+}
+
+type Step = LoginStep<LinkPeer>;
+
+pub(crate) struct HttpConnection {
+    site: Arc<HttpSite>,
+    client: HttpClient,
+    stage: Stage,
+    /// Wrong passwords on this connection.
+    failed: u32,
+}
+
+impl HttpConnection {
+    pub fn new(site: Arc<HttpSite>, new: NewConnection, encrypted: bool) -> Self {
+        let NewConnection { peer, local, .. } = new;
+        let client = HttpClient { peer, local, encrypted };
+        Self { site, client, stage: Stage::Idle, failed: 0 }
+    }
+
+    fn handle(&mut self, head: RequestHead) -> Step {
+        let request = Request { head, client: self.client };
+        if let Err(e) = request.head.body().and_then(|_| request.head.expects_continue()) {
+            let answer = Answer::rejected(Some(&request.head), e).closing(true);
+            return self.send(&request, answer);
+        }
+        match self.site.route(&request) {
+            Route::Answer(answer) => self.send(&request, answer),
+            Route::Tree(path) => match self.site.authenticate(&request) {
+                Authentication::User(user) => self.serve(Box::new(request), path, user, None),
+                Authentication::Refused(answer) => self.send(&request, answer),
+                Authentication::Pending(pending) => {
+                    let (request, _login) = (Box::new(request), self.site.begin_login());
+                    self.stage = Stage::Password { request, path, pending, _login };
+                    LoginStep::Pending
+                }
+            },
+        }
+    }
+
+    /// Answers a request, or lets it wait; `until` is the end of its time to wait.
+    fn serve(
+        &mut self,
+        request: Box<Request>,
+        path: TreePath,
+        user: AuthenticatedUser,
+        until: Option<Instant>,
+    ) -> Step {
+        let now = Instant::now();
+        let until = until.unwrap_or(now + APPLY_TIME);
+        match self.site.answer(&request, &path, &user, now < until) {
+            Outcome::Answer(answer) => self.send(&request, answer),
+            Outcome::Wait => {
+                let _wait = self.site.begin_wait();
+                self.stage = Stage::Waiting { request, path, user, until, _wait };
+                LoginStep::Pending
+            }
+        }
+    }
+
+    /// Sends an answer. The connection is closed if the request has a body, which is not read.
+    fn send(&self, request: &Request, answer: Answer) -> Step {
+        let head = &request.head;
+        let closes = answer.closes || !head.keeps_alive() || head.body() != Ok(BodyLength::Empty);
+        match answer.closing(closes).encode(Some(&head.method)) {
+            Ok(bytes) if closes => LoginStep::Close(bytes),
+            Ok(bytes) => LoginStep::Answer(bytes),
+            Err(e) => {
+                debug!("{}: {e}", self.client.peer);
+                LoginStep::Close(Vec::new())
+            }
+        }
+    }
+
+    fn malformed(error: RequestError) -> Vec<u8> {
+        let answer = Answer::rejected(None, error).closing(true);
+        answer.encode(None).unwrap_or_default()
+    }
+}
+
+impl LoginHandler for HttpConnection {
+    type Value = LinkPeer;
+
+    fn is_known(&self) -> bool {
+        self.site.core.passwords.is_known(self.client.peer.ip())
+    }
+
+    fn input_limit(&self, _: &[u8]) -> usize {
+        // A longer head is noticed by its next byte; an empty line may be in front.
+        relais_http::limits::HEAD + 3
+    }
+
+    fn idle_time(&self) -> Duration {
+        KEPT_TIME
+    }
+
+    fn on_input(&mut self, input: &mut Vec<u8>) -> Option<Step> {
+        match RequestHead::parse(input) {
+            Ok(None) => None,
+            Ok(Some((head, length))) => {
+                input.drain(..length);
+                Some(self.handle(head))
+            }
+            Err(e) => {
+                debug!("{}: {e}", self.client.peer);
+                Some(LoginStep::Close(Self::malformed(e)))
+            }
+        }
+    }
+
+    fn poll_pending(&mut self) -> Option<Step> {
+        match std::mem::replace(&mut self.stage, Stage::Idle) {
+            Stage::Idle => None,
+            Stage::Password { request, path, pending, _login } => {
+                let Some(result) = pending.take() else {
+                    self.stage = Stage::Password { request, path, pending, _login };
+                    return None;
+                };
+                Some(match self.site.conclude(&request, result) {
+                    Ok(user) => self.serve(request, path, user, None),
+                    Err(answer) => {
+                        self.failed += 1;
+                        let closes = self.failed >= limits::LOGIN_TRIES;
+                        self.send(&request, answer.closing(closes))
+                    }
+                })
+            }
+            Stage::Waiting { request, path, user, until, _wait } => {
+                match self.serve(request, path, user, Some(until)) {
+                    LoginStep::Pending => None,
+                    step => Some(step),
+                }
+            }
+        }
+    }
+
+    fn refuse_clear_text(&mut self, _: &[u8]) -> Vec<u8> {
+        Self::malformed(RequestError::bad("this port speaks HTTPS; use https:// in the URL"))
+    }
+
+    fn expire(&mut self, input: &[u8]) -> Vec<u8> {
+        match self.stage {
+            Stage::Idle if input.is_empty() => Vec::new(),
+            // RFC 9110 section 15.5.9.
+            Stage::Idle => Self::malformed(RequestError::new(
+                Status::REQUEST_TIMEOUT,
+                "the request did not arrive in time",
+            )),
+            _ => Self::malformed(RequestError::new(
+                Status::SERVICE_UNAVAILABLE,
+                "the answer took too long; try again later",
+            )),
+        }
+    }
+}

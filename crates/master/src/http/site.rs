@@ -1,0 +1,118 @@
+//! Chooses the answer to a request. It knows no connection.
+
+use std::io;
+use std::sync::Arc;
+
+use relais_auth::AuthenticatedUser;
+use relais_coordinator::OrderView;
+use relais_http::{Method, RequestError, RequestHead, Status};
+use relais_proto::TreePath;
+
+use super::HttpConfig;
+use super::answer::Answer;
+use super::host::is_own_host;
+use super::login_cache::VerifiedLogins;
+use super::request::Request;
+use super::url_path::UrlPath;
+use crate::core::Core;
+
+/// What all HTTP connections of a master share.
+pub(crate) struct HttpSite {
+    pub(super) core: Arc<Core>,
+    pub(super) view: OrderView,
+    pub(super) config: HttpConfig,
+    pub(super) logins: VerifiedLogins,
+    /// Each request that waits for slaves has a copy, so that they can be counted.
+    wait_token: Arc<()>,
+}
+
+/// What a request needs.
+pub(super) enum Route {
+    /// The answer is there.
+    Answer(Answer),
+    /// A slave serves this path, which is relative to the root of the request's user.
+    Tree(TreePath),
+}
+
+/// What follows from a request of a known user.
+pub(super) enum Outcome {
+    Answer(Answer),
+    /// A slave is about to be able to serve it.
+    Wait,
+}
+
+impl HttpSite {
+    /// Makes the site.
+    ///
+    /// # Errors
+    /// The kernel provides no random bytes.
+    pub fn new(core: Arc<Core>, view: OrderView, config: HttpConfig) -> io::Result<Self> {
+        Ok(Self { core, view, config, logins: VerifiedLogins::new()?, wait_token: Arc::default() })
+    }
+
+    /// Whether a request waits for slaves, and has to be tried again soon.
+    pub fn has_waiting(&self) -> bool {
+        Arc::strong_count(&self.wait_token) > 1
+    }
+
+    /// Counts a waiting request until the result is dropped.
+    pub(super) fn begin_wait(&self) -> Arc<()> {
+        Arc::clone(&self.wait_token)
+    }
+
+    /// Counts a login until the result is dropped.
+    pub(super) fn begin_login(&self) -> Arc<()> {
+        Arc::clone(&self.core.login_token)
+    }
+
+    /// Handles what needs no user.
+    pub(super) fn route(&self, request: &Request) -> Route {
+        if let Some(answer) = self.health(request) {
+            return Route::Answer(answer);
+        }
+        let head = &request.head;
+        if !head.host().is_some_and(|host| is_own_host(host, &self.config.hosts)) {
+            const OTHER: RequestError = RequestError::new(
+                Status::MISDIRECTED_REQUEST,
+                "this server does not serve that host; see --http-host",
+            );
+            return Route::Answer(Answer::rejected(Some(head), OTHER));
+        }
+        if matches!(head.method, Method::Other(_)) || head.target.path == "*" {
+            return Route::Answer(Answer::method_not_allowed(head, ALLOWED));
+        }
+        match UrlPath::of(&head.target) {
+            Ok(UrlPath::Tree(path)) => Route::Tree(path),
+            Ok(UrlPath::Page(_)) => {
+                const NO_PAGE: RequestError =
+                    RequestError::new(Status::NOT_FOUND, "there is no such page");
+                Route::Answer(Answer::rejected(Some(head), NO_PAGE))
+            }
+            Err(error) => Route::Answer(Answer::rejected(Some(head), error)),
+        }
+    }
+
+    /// Answers a request for a path of the tree. With `waits` false it does not ask to wait.
+    pub(super) fn answer(
+        &self,
+        request: &Request,
+        path: &TreePath,
+        user: &AuthenticatedUser,
+        waits: bool,
+    ) -> Outcome {
+        self.redirect(request, path, user, waits)
+    }
+}
+
+/// The methods that a slave may answer.
+const ALLOWED: &str = "GET, HEAD, OPTIONS, PUT, POST, PATCH, DELETE, MKCOL, COPY, MOVE, PROPFIND, \
+                       PROPPATCH, LOCK, UNLOCK";
+
+impl Answer {
+    /// Makes the answer to a method that a resource does not have (RFC 9110, section 15.5.6).
+    pub(super) fn method_not_allowed(head: &RequestHead, allowed: &'static str) -> Self {
+        const NOT_ALLOWED: RequestError =
+            RequestError::new(Status::METHOD_NOT_ALLOWED, "this method is not possible here");
+        Self::rejected(Some(head), NOT_ALLOWED).with("Allow", allowed)
+    }
+}
