@@ -391,8 +391,11 @@ impl Args {
     /// Returns how HTTP is served; none if it is not.
     fn http_config(&self) -> Option<HttpConfig> {
         self.http.or(self.https)?;
+        // The master redirects clients to the advertised host.
+        let advertised = self.advertise.as_ref().and_then(|at| at.rsplit_once(':'));
+        let advertised = advertised.map(|(host, _)| host.to_owned());
         Some(HttpConfig {
-            hosts: self.http_host.clone(),
+            hosts: self.http_host.iter().cloned().chain(advertised).collect(),
             passwords: match self.http_passwords {
                 None | Some(HttpPasswordsChoice::Tls) => HttpPasswords::Tls,
                 Some(HttpPasswordsChoice::Always) => HttpPasswords::Always,

@@ -194,8 +194,8 @@ impl Slave {
         listeners: Listeners,
         stops_on_hangup: bool,
     ) -> Result<ExitReason, SlaveError> {
-        let listen = listeners.native_address()?;
-        let body = |task, listeners, control| self.child(task, listeners, control, listen);
+        let addresses = listeners.addresses()?;
+        let body = |task, listeners, control| self.child(task, listeners, control, &addresses);
         let SlaveContext { config, own, .. } = &*self.0;
         info!(
             "slave {} serves {} with {}",
@@ -209,7 +209,13 @@ impl Slave {
     }
 
     /// Runs a forked child; returns its exit status.
-    fn child(&self, task: Task, listeners: Listeners, control: OwnedFd, listen: SocketAddr) -> i32 {
+    fn child(
+        &self,
+        task: Task,
+        listeners: Listeners,
+        control: OwnedFd,
+        addresses: &[(Protocol, SocketAddr)],
+    ) -> i32 {
         let context = &self.0;
         context.own.close_in_child();
         let result = match task {
@@ -226,7 +232,7 @@ impl Slave {
             Task::Replicator => {
                 drop(listeners);
                 context.transfers.iter().for_each(|log| log.close());
-                replicator::run(context, &control, listen)
+                replicator::run(context, &control, addresses)
             }
         };
         match result {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use relais_proto::{FolderId, Lsn, TreePath};
+use relais_proto::{FolderId, Lsn, Sha256, TreePath};
 
 use super::Coordinator;
 use crate::tree::Entry;
@@ -16,6 +16,8 @@ pub struct LocatedEntry {
     pub current: Vec<FolderId>,
     /// Those of them that hold its content.
     pub holders: Vec<FolderId>,
+    /// SHA-256 of its content, if it is known.
+    pub sha256: Option<Sha256>,
 }
 
 impl Coordinator {
@@ -33,7 +35,9 @@ impl Coordinator {
             Some(content) => self.holders.of(content.put).filter(|f| current.contains(f)).collect(),
             None => current.clone(),
         };
-        Some(LocatedEntry { entry, current, holders })
+        let hashes = entry.content.and_then(|content| self.tree().hashes().of(content.put));
+        let sha256 = hashes.map(|hashes| hashes.sha256);
+        Some(LocatedEntry { entry, current, holders, sha256 })
     }
 
     /// Returns the last change that each linked folder has applied.

@@ -1,16 +1,13 @@
 //! Complete answers of the master, with a body that fits into memory.
 
-use std::time::SystemTime;
+use std::borrow::Cow;
 
-use relais_http::{
-    InvalidHeader, Method, RequestError, RequestHead, Response, Status, accept, auth, date, escape,
-};
+use relais_http::{InvalidHeader, RequestError, RequestHead, Response, Status, auth};
 use relais_proto::{ErrorCode, Refusal};
+use relais_web::{AnswerRules, encode_answer, render_error};
 
 /// The realm of the accounts, as people see it.
 const REALM: &str = "Relais";
-/// The forms of an error, by media type; the first one if the client has no preference.
-const FORMS: [&str; 2] = ["text/plain", "application/json"];
 
 /// An answer.
 #[derive(Debug, Clone)]
@@ -18,15 +15,13 @@ pub(super) struct Answer {
     response: Response,
     body: Vec<u8>,
     /// Whether the connection is closed after it.
-    pub closes: bool,
+    closes: bool,
 }
 
 impl Answer {
     /// Makes an answer without a body.
     pub fn empty(status: Status) -> Self {
-        let now = date::format(SystemTime::now());
-        // RFC 9110 section 6.6.1.
-        let response = Response::new(status).with("Date", now).with("Cache-Control", "no-store");
+        let response = Response::new(status).with("Cache-Control", "no-store");
         Self { response, body: Vec::new(), closes: false }
     }
 
@@ -39,15 +34,10 @@ impl Answer {
         Self { body: body.into(), ..answer }
     }
 
-    /// Makes the answer to a request that is refused: one line of text, or JSON by `Accept`.
-    pub fn error(head: Option<&RequestHead>, status: Status, code: &str, text: &str) -> Self {
+    fn error(head: Option<&RequestHead>, status: Status, code: ErrorCode, text: &str) -> Self {
         let accept = head.and_then(|head| head.headers.get("accept"));
-        if accept::prefers(accept, &FORMS) == Some(1) {
-            let (code, text) = (escape::json(code), escape::json(text));
-            let body = format!("{{\"error\":{{\"code\":{code},\"message\":{text}}}}}\n");
-            return Self::with_body(status, "application/json", body);
-        }
-        Self::with_body(status, "text/plain; charset=utf-8", format!("{text}\n"))
+        let (response, body) = render_error(accept, status, code.text(), text);
+        Self { response, body, closes: false }
     }
 
     /// Makes the answer to a request that breaks a rule of HTTP, or names nothing.
@@ -56,7 +46,7 @@ impl Answer {
             Status::NOT_FOUND => ErrorCode::NotFound,
             _ => ErrorCode::BadRequest,
         };
-        Self::error(head, error.status, code.text(), error.text)
+        Self::error(head, error.status, code, error.text)
     }
 
     /// Makes the answer to a login that is refused, or to a request that has to wait.
@@ -67,7 +57,7 @@ impl Answer {
             ErrorCode::NotFound => Status::NOT_FOUND,
             _ => Status::SERVICE_UNAVAILABLE,
         };
-        let answer = Self::error(Some(head), status, refusal.code.text(), &refusal.message);
+        let answer = Self::error(Some(head), status, refusal.code, &refusal.message);
         match status {
             // RFC 9110 section 15.5.2.
             Status::UNAUTHORIZED => answer.with("WWW-Authenticate", auth::challenge(REALM)),
@@ -79,17 +69,20 @@ impl Answer {
         }
     }
 
-    /// Sets whether the connection is closed after it.
+    /// Makes the answer to a method that a resource does not have (RFC 9110, section 15.5.6).
+    pub fn method_not_allowed(head: &RequestHead, allowed: &'static str) -> Self {
+        const NOT_ALLOWED: RequestError =
+            RequestError::new(Status::METHOD_NOT_ALLOWED, "this method is not possible here");
+        Self::rejected(Some(head), NOT_ALLOWED).with("Allow", allowed)
+    }
+
+    /// Has the connection closed after the answer if `closes`.
     pub fn closing(self, closes: bool) -> Self {
-        Self { closes, ..self }
+        Self { closes: self.closes || closes, ..self }
     }
 
     /// Sets a header field.
-    pub fn with(
-        mut self,
-        name: &'static str,
-        value: impl Into<std::borrow::Cow<'static, str>>,
-    ) -> Self {
+    pub fn with(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
         self.response.headers.insert(name, value);
         self
     }
@@ -100,21 +93,13 @@ impl Answer {
         self
     }
 
-    /// Returns the bytes of the answer to a request with this method.
+    /// Returns the bytes of the answer to a request, and whether the connection is kept after it.
     ///
     /// # Errors
     /// A header field would break the syntax.
-    pub fn encode(mut self, method: Option<&Method>) -> Result<Vec<u8>, InvalidHeader> {
-        if !self.response.status.is_without_content() {
-            self.response.headers.insert("Content-Length", self.body.len().to_string());
-        }
-        if self.closes {
-            self.response.headers.insert("Connection", "close");
-        }
-        let mut bytes = self.response.encode()?;
-        if method != Some(&Method::Head) {
-            bytes.extend_from_slice(&self.body);
-        }
-        Ok(bytes)
+    pub fn encode(self, head: Option<&RequestHead>) -> Result<(Vec<u8>, bool), InvalidHeader> {
+        let rules = head.map_or_else(AnswerRules::closing, AnswerRules::of);
+        let rules = AnswerRules { keep: rules.keep && !self.closes, ..rules };
+        Ok((encode_answer(&self.response, &self.body, rules)?, rules.keep))
     }
 }

@@ -100,10 +100,10 @@ impl HttpConnection {
     /// Sends an answer. The connection is closed if the request has a body, which is not read.
     fn send(&self, request: &Request, answer: Answer) -> Step {
         let head = &request.head;
-        let closes = answer.closes || !head.keeps_alive() || head.body() != Ok(BodyLength::Empty);
-        match answer.closing(closes).encode(Some(&head.method)) {
-            Ok(bytes) if closes => LoginStep::Close(bytes),
-            Ok(bytes) => LoginStep::Answer(bytes),
+        let has_body = head.body() != Ok(BodyLength::Empty);
+        match answer.closing(has_body).encode(Some(head)) {
+            Ok((bytes, true)) => LoginStep::Answer(bytes),
+            Ok((bytes, false)) => LoginStep::Close(bytes),
             Err(e) => {
                 debug!("{}: {e}", self.client.peer);
                 LoginStep::Close(Vec::new())
@@ -112,8 +112,8 @@ impl HttpConnection {
     }
 
     fn malformed(error: RequestError) -> Vec<u8> {
-        let answer = Answer::rejected(None, error).closing(true);
-        answer.encode(None).unwrap_or_default()
+        let encoded = Answer::rejected(None, error).encode(None);
+        encoded.map(|(bytes, _)| bytes).unwrap_or_default()
     }
 }
 

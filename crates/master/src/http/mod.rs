@@ -8,7 +8,6 @@ mod answer;
 mod authentication;
 mod connection;
 mod health;
-mod host;
 mod login_cache;
 mod redirect;
 mod request;

@@ -2,7 +2,7 @@
 
 use relais_auth::{AuthenticatedUser, UrlSignature};
 use relais_cluster::{HttpEndpoint, LocatedEntry};
-use relais_http::{Status, digest, escape};
+use relais_http::{Status, digest};
 use relais_proto::{ErrorCode, Refusal, TreePath};
 
 use super::answer::Answer;
@@ -68,10 +68,10 @@ impl HttpSite {
             let link = format!("<{}>; rel=duplicate; pri={}", urls.on(slave), n + 2);
             answer = answer.and("Link", link);
         }
-        if let Some(sha256) = found.and_then(|found| self.sha256(&found)) {
+        if let Some(sha256) = found.and_then(|found| found.sha256) {
             answer = answer
-                .with("Digest", digest::instance(&sha256))
-                .with("Repr-Digest", digest::structured(&sha256));
+                .with("Digest", digest::instance(&sha256.0))
+                .with("Repr-Digest", digest::structured(&sha256.0));
         }
         Outcome::Answer(answer)
     }
@@ -125,11 +125,5 @@ impl HttpSite {
             target.push_str(&signature.sign(&self.core.config.key, &signed));
         }
         SlaveUrls { scheme: request.client.scheme(), target }
-    }
-
-    /// Returns the SHA-256 of a content, if it is known.
-    fn sha256(&self, found: &LocatedEntry) -> Option<digest::Sha256Digest> {
-        let _ = (found, escape::uri_part);
-        None
     }
 }

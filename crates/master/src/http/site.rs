@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use relais_auth::AuthenticatedUser;
 use relais_coordinator::OrderView;
-use relais_http::{Method, RequestError, RequestHead, Status};
+use relais_http::{Method, RequestError, Status};
 use relais_proto::TreePath;
+use relais_web::HostRule;
 
 use super::HttpConfig;
 use super::answer::Answer;
-use super::host::is_own_host;
 use super::login_cache::VerifiedLogins;
 use super::request::Request;
 use super::url_path::UrlPath;
@@ -22,6 +22,8 @@ pub(crate) struct HttpSite {
     pub(super) view: OrderView,
     pub(super) config: HttpConfig,
     pub(super) logins: VerifiedLogins,
+    /// The names of this server.
+    hosts: HostRule,
     /// Each request that waits for slaves has a copy, so that they can be counted.
     wait_token: Arc<()>,
 }
@@ -47,7 +49,9 @@ impl HttpSite {
     /// # Errors
     /// The kernel provides no random bytes.
     pub fn new(core: Arc<Core>, view: OrderView, config: HttpConfig) -> io::Result<Self> {
-        Ok(Self { core, view, config, logins: VerifiedLogins::new()?, wait_token: Arc::default() })
+        let hosts = HostRule::new(config.hosts.iter().cloned());
+        let logins = VerifiedLogins::new()?;
+        Ok(Self { core, view, config, logins, hosts, wait_token: Arc::default() })
     }
 
     /// Whether a request waits for slaves, and has to be tried again soon.
@@ -71,12 +75,8 @@ impl HttpSite {
             return Route::Answer(answer);
         }
         let head = &request.head;
-        if !head.host().is_some_and(|host| is_own_host(host, &self.config.hosts)) {
-            const OTHER: RequestError = RequestError::new(
-                Status::MISDIRECTED_REQUEST,
-                "this server does not serve that host; see --http-host",
-            );
-            return Route::Answer(Answer::rejected(Some(head), OTHER));
+        if let Err(error) = self.hosts.check(head) {
+            return Route::Answer(Answer::rejected(Some(head), error));
         }
         if matches!(head.method, Method::Other(_)) || head.target.path == "*" {
             return Route::Answer(Answer::method_not_allowed(head, ALLOWED));
@@ -107,12 +107,3 @@ impl HttpSite {
 /// The methods that a slave may answer.
 const ALLOWED: &str = "GET, HEAD, OPTIONS, PUT, POST, PATCH, DELETE, MKCOL, COPY, MOVE, PROPFIND, \
                        PROPPATCH, LOCK, UNLOCK";
-
-impl Answer {
-    /// Makes the answer to a method that a resource does not have (RFC 9110, section 15.5.6).
-    pub(super) fn method_not_allowed(head: &RequestHead, allowed: &'static str) -> Self {
-        const NOT_ALLOWED: RequestError =
-            RequestError::new(Status::METHOD_NOT_ALLOWED, "this method is not possible here");
-        Self::rejected(Some(head), NOT_ALLOWED).with("Allow", allowed)
-    }
-}

@@ -14,13 +14,13 @@ use std::time::{Duration, Instant};
 use log::{debug, info, warn};
 use parking_lot::Mutex;
 use relais_auth::{ClusterKey, LinkError, LinkRole, decode_link_frame};
-use relais_engine::DISPLACED;
+use relais_engine::{DISPLACED, Protocol};
 use relais_net::tls::Dialer;
 use relais_net::{Connection, Stream};
 use relais_os::MailboxSender;
 use relais_proto::{
-    ClusterId, DiskSpace, ErrorCode, Heartbeat, LinkMessage, Lsn, PeerSlave, Registration,
-    SlaveState, WireError, limits, metric,
+    ClusterId, DiskSpace, ErrorCode, Heartbeat, HttpListeners, LinkMessage, Lsn, PeerSlave,
+    Registration, SlaveState, WireError, limits, metric,
 };
 use relais_storage::{CatalogError, CatalogReader, CatalogStore, LinkEvent};
 
@@ -53,13 +53,13 @@ pub struct MasterLink {
 type LinkStream = Arc<Mutex<Option<Arc<Stream>>>>;
 
 impl MasterLink {
-    /// Starts the thread, if the slave belongs to a cluster. The slave listens on `listen`.
+    /// Starts the thread, if the slave belongs to a cluster. The slave listens on `addresses`.
     ///
     /// # Errors
     /// Those of starting a thread.
     pub fn start(
         context: &Arc<SlaveContext>,
-        listen: SocketAddr,
+        addresses: &[(Protocol, SocketAddr)],
         events: MailboxSender<LinkEvent>,
         outgoing: Arc<OutgoingMessages>,
     ) -> io::Result<Self> {
@@ -74,7 +74,7 @@ impl MasterLink {
             uploads: uploads.clone(),
             context: context.clone(),
             cluster,
-            listen,
+            addresses: addresses.to_vec(),
             stop: stop.clone(),
             stream: stream.clone(),
             events,
@@ -117,7 +117,8 @@ impl Drop for MasterLink {
 struct LinkThread {
     context: Arc<SlaveContext>,
     cluster: Cluster,
-    listen: SocketAddr,
+    /// The listeners of this slave.
+    addresses: Vec<(Protocol, SocketAddr)>,
     stop: Arc<AtomicBool>,
     stream: LinkStream,
     events: MailboxSender<LinkEvent>,
@@ -210,10 +211,13 @@ impl LinkThread {
         prove_key(connection, LinkRole::Slave, own.slave_id, key)?;
         connection.queue_link(&LinkMessage::Register(Registration {
             folder: own.folder_id,
-            listen: vec![self.listen],
+            listen: self.listeners(Protocol::Native),
             advertise: self.cluster.advertise.clone(),
             lsn: scoreboard.progress.applied(),
-            http: None,
+            http: Some(HttpListeners {
+                clear: self.listeners(Protocol::Http),
+                encrypted: self.listeners(Protocol::Https),
+            }),
         }));
         connection.flush().map_err(WireError::from)?;
         let answer = read_message(connection);
@@ -231,6 +235,12 @@ impl LinkThread {
             }
             other => Err(WireError::Unexpected(other.frame_type().number()).into()),
         }
+    }
+
+    /// Returns the addresses where this slave listens for clients of a protocol.
+    fn listeners(&self, protocol: Protocol) -> Vec<SocketAddr> {
+        let of_protocol = self.addresses.iter().filter(|(other, _)| *other == protocol);
+        of_protocol.map(|(_, addr)| *addr).collect()
     }
 
     /// Reads the master's messages, while another thread sends.

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use log::{debug, info, warn};
-use relais_engine::DISPLACED;
+use relais_engine::{DISPLACED, Protocol};
 use relais_proto::{ClusterId, LinkMessage, PathList};
 use relais_storage::{
     CatalogReader, CatalogStore, LinkEvent, ReplicaDriverConfig, WriterLock, discard_ids,
@@ -49,11 +49,15 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs the replicator until it is told to end, by a `control` socket that becomes readable.
 ///
-/// The slave listens on `listen`.
+/// The slave listens on `addresses`.
 ///
 /// # Errors
 /// Those that end it; [`io::ErrorKind::InvalidData`] if a retry is of no use.
-pub fn run(context: &Arc<SlaveContext>, control: &OwnedFd, listen: SocketAddr) -> io::Result<()> {
+pub fn run(
+    context: &Arc<SlaveContext>,
+    control: &OwnedFd,
+    addresses: &[(Protocol, SocketAddr)],
+) -> io::Result<()> {
     ignore_sigio()?;
     // Every file and folder is made with an explicit mode: that of its change, or one for
     // `.relais`. So the umask is empty. A chmod after the mkdir would drop the setgid bit of a
@@ -64,7 +68,7 @@ pub fn run(context: &Arc<SlaveContext>, control: &OwnedFd, listen: SocketAddr) -
     let _ = relais_net::raise_fd_limit(0, 0);
     let (events, mut mailbox) = LinkMailbox::new()?;
     let outgoing = mailbox.outgoing.clone();
-    let link = MasterLink::start(context, listen, events.clone(), outgoing.clone())?;
+    let link = MasterLink::start(context, addresses, events.clone(), outgoing.clone())?;
     let SlaveContext { config, folder, own, scoreboard, hints, .. } = &**context;
     let (slave, folder_id) = (own.slave_id, own.folder_id);
     let mut is_logged = false;
