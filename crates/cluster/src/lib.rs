@@ -33,9 +33,9 @@ mod tree_view;
 pub use check::{RequestContext, check};
 pub use content_hashes::ContentHashTable;
 pub use coordinator::{
-    Coordinator, CoordinatorAction, CoordinatorEvent, HaltReason, HistoryRelation, Holders, IDS,
-    LocatedEntry, MasterState, REMOVALS, REMOVALS_PER_ACCOUNT, RemovalRecords, TAIL, TAIL_BYTES,
-    Trimmed,
+    AnnotationTransfer, Coordinator, CoordinatorAction, CoordinatorEvent, HaltReason,
+    HistoryRelation, Holders, IDS, LocatedEntry, MasterState, REMOVALS, REMOVALS_PER_ACCOUNT,
+    RemovalRecords, TAIL, TAIL_BYTES, Trimmed,
 };
 pub use history_hash::{HistoryHash, first as first_history_hash, next as next_history_hash};
 pub use http_addresses::HttpAddresses;

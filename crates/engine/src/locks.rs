@@ -1,7 +1,10 @@
 //! Locks of files and folders (RFC 4918, sections 6 and 7), as the session's user sees them.
 
-use relais_proto::{Change, ChangeId, Encoder, ErrorCode, Expect, Lock, LockRequest, LockToken};
-use relais_proto::{Refusal, TreePath, Wire, limits};
+use relais_proto::{
+    Change, ChangeId, Encoder, ErrorCode, Expect, Lock, LockRequest, LockToken, Refusal, TreePath,
+    Wire, limits,
+};
+use relais_storage::CatalogStore;
 
 use crate::change::{PreparedChange, account_tag, bind_id};
 use crate::context::SessionContext;
@@ -154,16 +157,26 @@ fn unexpired(context: &SessionContext, mut found: Vec<(TreePath, Lock)>) -> Vec<
 
 /// Refuses a put at a path that is locked, before the client sends the content.
 ///
-/// The check that counts is made with the change itself.
+/// A new file also needs the lock of its folder (RFC 4918, section 7.4). The check that counts is
+/// made with the change itself.
 pub(crate) fn check_unlocked(
     context: &SessionContext,
     path: &TreePath,
     tokens: &[LockToken],
 ) -> Result<(), Refusal> {
-    let account = account_tag(&context.principal.user);
-    let found = covering(context, path)?;
-    if found.is_empty() || found.iter().any(|(_, lock)| lock.is_held_by(account, tokens)) {
+    if !context.with_catalogue(CatalogStore::has_locks)? {
         return Ok(());
     }
-    Err(Refusal::at(path, ErrorCode::Locked, "it is locked"))
+    let is_new = context.with_catalogue(|store| store.version_at(path))?.is_none();
+    let parent = path.split_last().map(|(parent, _)| parent).filter(|_| is_new);
+    let account = account_tag(&context.principal.user);
+    for protected in [Some(path), parent.as_ref()].into_iter().flatten() {
+        let found = covering(context, protected)?;
+        if let Some((at, _)) = found.first()
+            && !found.iter().any(|(_, lock)| lock.is_held_by(account, tokens))
+        {
+            return Err(Refusal::at(at, ErrorCode::Locked, "it is locked"));
+        }
+    }
+    Ok(())
 }

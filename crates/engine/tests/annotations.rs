@@ -160,12 +160,16 @@ fn uploads_to_locked_paths_are_refused_before_their_content() {
         make_folder(&mut ann, 1, "d");
         put(&mut ann, 2, "f", b"content");
         lock(&mut ann, 3, "f", request(1, false)).unwrap();
-        lock(&mut ann, 4, "d", request(2, true)).unwrap();
+        lock(&mut ann, 4, "d", request(2, false)).unwrap();
+        make_folder(&mut ann, 5, "e");
+        put(&mut ann, 6, "e/f", b"content");
+        lock(&mut ann, 7, "e", request(3, true)).unwrap();
         let begin = |session: &Session, at: &str, size| {
             let request = PutRequest { size, ..PutRequest::new(id(9), path(at)) };
             session.begin_upload(request, &mut patient()).map(|upload| upload.discard())
         };
-        for (at, size) in [("f", None), ("f", Some(1 << 20)), ("d/new", None)] {
+        let paths = [("f", None), ("f", Some(1 << 20)), ("d/new", None), ("e/f", None)];
+        for (at, size) in paths {
             assert_eq!(code(begin(&eve, at, size)), ErrorCode::Locked, "{at}");
             assert_eq!(code(begin(&ann, at, size)), ErrorCode::Locked, "{at}, without its token");
         }

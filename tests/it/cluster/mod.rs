@@ -1,6 +1,7 @@
 //! Cluster tests: one tree on every slave, whatever fails, and no client sees less than was
 //! acknowledged.
 
+mod annotations;
 mod branches;
 pub mod catching_up;
 mod cloned_disk;

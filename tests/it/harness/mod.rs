@@ -14,6 +14,7 @@ pub mod frames;
 mod network;
 mod proc_fs;
 mod process;
+mod proposals;
 mod proxy;
 mod pty;
 mod raw_peers;
@@ -40,6 +41,7 @@ pub use proc_fs::{
     alive, anonymous_memory, children, exists, group_memory, group_of, socket_owner,
 };
 pub use process::{Program, ProgramBuilder};
+pub use proposals::propose;
 pub use proxy::{Fault, Proxy};
 pub use pty::Pty;
 pub use raw_peers::{

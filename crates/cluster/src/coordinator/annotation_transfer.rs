@@ -1,4 +1,4 @@
-//! Pages of properties, locks and hashes for a slave that compares trees.
+//! Pages of the properties, locks and hashes of a tree, for a server that compares or recovers it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::tree::Tree;
 
 /// Remaining properties, locks and hashes of a tree. They are shared with the tree.
 #[derive(Debug, Clone)]
-pub(super) struct AnnotationTransfer {
+pub struct AnnotationTransfer {
     properties: VecDeque<(TreePath, Arc<PathProperties>)>,
     /// Number of properties of the first path that were sent.
     sent: usize,
@@ -20,6 +20,8 @@ pub(super) struct AnnotationTransfer {
 }
 
 impl AnnotationTransfer {
+    /// Begins with all of a tree.
+    #[must_use]
     pub fn of(tree: &Tree) -> Self {
         let properties = tree.properties().iter();
         let locks = tree.locks().iter();
@@ -32,6 +34,8 @@ impl AnnotationTransfer {
         }
     }
 
+    /// Returns whether nothing remains.
+    #[must_use]
     pub fn is_done(&self) -> bool {
         self.properties.is_empty() && self.locks.is_empty() && self.hashes.is_empty()
     }

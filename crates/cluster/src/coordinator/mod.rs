@@ -26,6 +26,7 @@ use relais_proto::{
     Change, ChangeId, ErrorCode, FairQueue, FolderId, LogEntry, Lsn, Refusal, limits, wire_enum,
 };
 
+pub use self::annotation_transfer::AnnotationTransfer;
 pub use self::holders::Holders;
 use self::linked_slave::LinkedSlave;
 pub use self::locate::LocatedEntry;

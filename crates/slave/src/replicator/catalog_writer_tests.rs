@@ -7,16 +7,21 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use relais_os::ProcessMailbox;
-use relais_proto::{Digest, PageBuilder, TreePath, metric};
+use relais_engine::{Owner, ProposalChannel};
+use relais_os::{ProcessMailbox, Received};
+use relais_proto::{
+    Annotations, Change, ChangeId, ContentHashes, Digest, ErrorCode, LockRequest, LockToken, Lsn,
+    PageBuilder, PropertyChange, PropertyName, Refusal, Sha256, TreePath, metric,
+};
 use relais_storage::{
-    CatalogReader, CatalogStore, ListOutcome, QUIET, ReplicaDriverConfig, SlaveIdentity,
+    CatalogReader, CatalogStore, ListOutcome, Proposal, QUIET, ReplicaDriverConfig, SlaveIdentity,
     StartParameters, WatchMode, WriterLock,
 };
 use relais_tree::Folder;
 use tempfile::TempDir;
 
 use super::CatalogWriter;
+use crate::changes::channel::SessionEnd;
 use crate::hints::Hint;
 use crate::replicator::local_coordinator::LocalCoordinator;
 use crate::replicator::mailbox::LinkMailbox;
@@ -125,6 +130,25 @@ impl Fixture {
                 other => return vec![format!("{other:?}")],
             }
         }
+    }
+
+    /// Has the writer make a change of a session; returns its number.
+    fn propose(&mut self, n: u8, change: Change) -> Result<Lsn, Refusal> {
+        let channel = SessionEnd::open(&self.own.folder, &Owner::from_text("ann")).unwrap();
+        self.wait("a greeting", |_| channel.read_greeting().unwrap() == Received::Message(()));
+        assert!(channel.propose(&Proposal::new(ChangeId([n; 16]), change)).unwrap());
+        let mut result = None;
+        self.wait("a result", |_| {
+            if let Received::Message(message) = channel.read_result().unwrap() {
+                result = Some(message);
+            }
+            result.is_some()
+        });
+        result.unwrap().map(|receipt| receipt.version)
+    }
+
+    fn annotations(&mut self) -> Annotations {
+        self.reader.ask(CatalogStore::annotations).unwrap()
     }
 
     fn digest(&mut self, name: &str) -> Option<Digest> {
@@ -372,4 +396,59 @@ fn hint_reveals_a_change_through_a_hard_link() {
     fixture.wait("the new size", |fixture| {
         fixture.reader.ask(CatalogStore::metrics).unwrap().get(metric::BYTES) == 15
     });
+}
+
+fn property(at: &str, value: &str) -> Change {
+    let name = PropertyName { namespace: "urn:x".to_owned(), local: "p".to_owned() };
+    let changes = vec![PropertyChange { name, value: Some(value.to_owned()) }];
+    Change::SetProperties { path: TreePath::new(at).unwrap(), changes }
+}
+
+#[test]
+fn annotations_survive_a_lost_catalogue_and_a_lost_journal() {
+    let mut fixture = Fixture::new(|dir| {
+        fs::create_dir(dir.join("d")).unwrap();
+        fs::write(dir.join("d/f"), "content").unwrap();
+    });
+    let path = |text: &str| TreePath::new(text).unwrap();
+    // The file has no number yet, so the change waits for it.
+    fixture.propose(1, property("d/f", "1")).unwrap();
+    fixture.propose(2, property("", "root")).unwrap();
+    let row = fixture.reader.ask(|store| store.row(&path("d/f"))).unwrap().unwrap();
+    let hashes = ContentHashes { sha256: Sha256([7; 32]), piece_size: 1 << 20, pieces: vec![] };
+    fixture.propose(3, Change::RecordSha256 { put: row.content.unwrap(), hashes }).unwrap();
+    let lock = |token| LockRequest {
+        token: LockToken([token; 16]),
+        user: "ann".to_owned(),
+        owner: String::new(),
+        exclusive: true,
+        deep: true,
+        seconds: 600,
+    };
+    fixture.propose(4, Change::Lock { path: path("d"), lock: lock(1) }).unwrap();
+    let refused = fixture.propose(5, property("d/f", "2")).unwrap_err();
+    assert_eq!((refused.code, refused.path), (ErrorCode::Locked, Some(path("d"))));
+    let before = fixture.annotations();
+    let counts = |all: &Annotations| (all.properties.len(), all.locks.len(), all.hashes.len());
+    assert_eq!(counts(&before), (2, 1, 1));
+    fixture.stop();
+    fixture.start();
+    assert_eq!(fixture.annotations(), before);
+    fixture.stop();
+    for name in ["catalogue.db", "catalogue.db-wal", "catalogue.db-shm"] {
+        fs::remove_file(fixture.dir.path().join(".relais").join(name)).ok();
+    }
+    // The reader has the former file open.
+    fixture.reader = CatalogReader::new(&fixture.own.folder);
+    fixture.start();
+    assert_eq!(fixture.annotations(), before);
+    fixture.stop();
+    fs::remove_file(fixture.path(".relais/journal")).unwrap();
+    fs::remove_file(fixture.path(".relais/snapshot")).ok();
+    fixture.start();
+    // The history begins again, which ends the locks.
+    let after = fixture.annotations();
+    assert_eq!(after, Annotations { locks: Vec::new(), ..before });
+    fixture.propose(6, property("d/f", "3")).unwrap();
+    assert_eq!(fixture.annotations().properties[1].1.value, "3");
 }

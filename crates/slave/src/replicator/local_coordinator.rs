@@ -248,6 +248,7 @@ fn adopt_tree(
     }
     let ids: Vec<_> = state.ids().collect();
     store.replace_ids(&ids)?;
+    store.replace_annotations(&state.tree().annotations())?;
     store.set_history(cluster)?;
     record_position(store, state)
 }
@@ -261,7 +262,7 @@ fn rebuild_journal(store: &CatalogStore, journal: &mut Store) -> Result<(), Star
     let rows = store.committed_entries()?;
     let entries = rows.into_iter().filter_map(|(path, row)| Some((path, row.tree_entry()?)));
     let known = TreeState {
-        tree: Tree::listed(entries, position.applied),
+        tree: Tree::listed(entries, position.applied).annotated(store.annotations()?),
         ids: store.ids()?.into_iter().collect(),
     };
     let epoch = position.epoch.max(journal.state().epoch()).saturating_add(1);
@@ -276,6 +277,8 @@ fn rebuild_journal(store: &CatalogStore, journal: &mut Store) -> Result<(), Star
     );
     journal.replace(state, wall_ms())?;
     store.begin()?;
+    // Locks end with the former history.
+    store.replace_annotations(&journal.state().tree().annotations())?;
     Ok(record_position(store, journal.state())?)
 }
 

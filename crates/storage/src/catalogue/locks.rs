@@ -24,6 +24,14 @@ impl CatalogStore {
         rows.map(|(path, lock)| path.zip(decoded(&lock)).ok_or_else(damaged)).collect()
     }
 
+    /// Returns whether there are locks, which may have expired.
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn has_locks(&self) -> Result<bool> {
+        self.exists("lock", "1", Values::default())
+    }
+
     /// Returns the locks that cover a path: those on it, and deep ones above it.
     ///
     /// Each has the path that was locked. The nearest come first.
@@ -32,7 +40,7 @@ impl CatalogStore {
     /// Returns database errors.
     pub fn locks_covering(&self, path: &TreePath) -> Result<Vec<(TreePath, Lock)>> {
         self.ask_together(|store| {
-            if !store.exists("lock", "1", Values::default())? {
+            if !store.has_locks()? {
                 return Ok(Vec::new());
             }
             let mut found = store.locks_at(path)?;

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
-use relais_cluster::MessageBudget;
 use relais_cluster::record::Recorder;
 use relais_cluster::replica::{self, Action, Event, Replica, SessionId, in_service};
+use relais_cluster::{AnnotationTransfer, MessageBudget, Tree};
 use relais_journal::Recording;
 use relais_proto::{
     Annotations, ChangeId, ClusterId, ContentHashes, Digest, ErrorCode, FolderId, LinkMessage, Lsn,
@@ -467,8 +467,7 @@ impl ReplicaDriver {
             return Ok(());
         }
         let (position, timelines) = (self.replica.position(), store.timelines()?);
-        let page = |entries, ids, timelines, last| {
-            let annotations = Annotations::default();
+        let page = |entries, ids, annotations, timelines, last| {
             LinkMessage::TreePage(TreePage {
                 query,
                 entries,
@@ -479,21 +478,29 @@ impl ReplicaDriver {
                 last,
             })
         };
-        self.send(page(Vec::new(), Vec::new(), timelines, false));
+        self.send(page(Vec::new(), Vec::new(), Annotations::default(), timelines, false));
         let rows = store.committed_entries()?;
         let mut entries = rows
             .into_iter()
             .filter_map(|(path, row)| Some((path, row.tree_entry()?, row.here)))
             .peekable();
         let mut ids = if ids { store.ids()? } else { Vec::new() };
+        let annotated = Tree::new().annotated(store.annotations()?);
+        let mut annotations = AnnotationTransfer::of(&annotated);
+        drop(annotated);
         loop {
             let (mut room, mut part) = (MessageBudget::default(), Vec::new());
             while let Some(entry) = entries.next_if(|(path, ..)| room.take([path], 0)) {
                 part.push(entry);
             }
             let some = ids.split_off(ids.len().saturating_sub(relais_cluster::PAGE));
-            let last = entries.peek().is_none() && ids.is_empty();
-            self.send(page(part, some, Vec::new(), last));
+            let is_after_entries = entries.peek().is_none();
+            let more = match is_after_entries {
+                true => annotations.next(&mut room),
+                false => Annotations::default(),
+            };
+            let last = is_after_entries && ids.is_empty() && annotations.is_done();
+            self.send(page(part, some, more, Vec::new(), last));
             if last {
                 return Ok(());
             }

@@ -3,11 +3,11 @@
 use std::fs;
 
 use relais_proto::{
-    Annotations, Change, ChangeId, CommittedEntry, ContentHashes, FileContent, LockRequest,
-    LockToken, Lsn, Mode, Property, PropertyChange, PropertyName, Sha256, ToSlave, TreeEntry,
-    TreePath,
+    Annotations, Change, ChangeId, CommittedEntry, ContentHashes, FileContent, LinkMessage,
+    LockRequest, LockToken, Lsn, Mode, Property, PropertyChange, PropertyName, Sha256, ToSlave,
+    TreeEntry, TreePath,
 };
-use relais_storage::{CatalogStore, LinkEvent, Proposal, SessionRequests};
+use relais_storage::{CatalogStore, LinkEvent, Output, Proposal, SessionRequests};
 
 use crate::harness::{MTIME, Replica, committed, digest, id, lsn, path, proposed, put};
 
@@ -267,6 +267,35 @@ fn a_resync_replaces_all_annotations() {
     let found = replica.scanner.store.annotations().unwrap();
     assert_eq!((found.properties, found.locks), (annotations.properties, annotations.locks));
     assert_eq!(found.hashes, [(lsn(1), hashes(8))], "only those of contents in the tree");
+}
+
+#[test]
+fn the_tree_for_the_master_has_all_annotations() {
+    let mut replica = Replica::new();
+    let large = format!("a={}", "v".repeat(30_000));
+    let mut changes = vec![file("f"), lock("f", 1, false), record(1, 1), set("", &["r=0"])];
+    changes.extend((0..9).map(|n| set("f", &[&large.replace("a=", &format!("a{n}="))])));
+    commit(&mut replica, 1, changes);
+    let query = LinkEvent::TreeQuery { query: 3, ids: true };
+    let pages: Vec<_> = replica
+        .link(vec![query])
+        .into_iter()
+        .filter_map(|output| match output {
+            Output::Send(1, LinkMessage::TreePage(page)) => Some(page),
+            _ => None,
+        })
+        .collect();
+    assert!(pages.len() > 9, "{}", pages.len());
+    let ends: Vec<bool> = pages.iter().map(|page| page.last).collect();
+    assert_eq!(ends.iter().position(|last| *last), Some(pages.len() - 1));
+    let mut found = Annotations::default();
+    for page in pages {
+        found.properties.extend(page.annotations.properties);
+        found.locks.extend(page.annotations.locks);
+        found.hashes.extend(page.annotations.hashes);
+    }
+    assert_eq!(found, replica.scanner.store.annotations().unwrap());
+    assert_eq!(found.properties.len(), 10);
 }
 
 #[test]
