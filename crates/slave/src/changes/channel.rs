@@ -267,6 +267,7 @@ mod tests {
         let (_dir, own) = folder();
         let listener = listen(&own).unwrap();
         let (session, replicator) = channel(&own, &listener);
+        replicator.greet().unwrap();
         let path = TreePath::new(vec!["x".repeat(255); 16].join("/")[..limits::PATH].to_owned());
         let path = path.unwrap();
         let property = |n: usize, bytes: usize| PropertyChange {
