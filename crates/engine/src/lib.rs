@@ -62,7 +62,8 @@ pub use login_renewal::LoginRenewer;
 pub use owner::Owner;
 pub use path_upload::{PathUpload, PendingUpload, UploadStart};
 pub use pending_login::{
-    LoginOutcome, MasterAnswer, MasterLogins, MasterQuery, PendingLogin, VerifiedLogin,
+    IssuedTicket, LoginOutcome, MasterAnswer, MasterLogins, MasterQuery, PendingLogin,
+    VerifiedLogin,
 };
 pub use principal::{Credential, Principal};
 pub use protocol::Protocol;

@@ -13,7 +13,8 @@ use relais_proto::{ClusterId, ErrorCode, Lsn, Refusal, TreePath, limits};
 use crate::host::Host;
 use crate::login_renewal::LoginRenewer;
 use crate::pending_login::{
-    LoginOutcome, MasterLogins, MasterQuery, PendingLogin, VerifiedLogin, wait_for_master,
+    IssuedTicket, LoginOutcome, MasterLogins, MasterQuery, PendingLogin, VerifiedLogin,
+    wait_for_master,
 };
 use crate::principal::{Credential, Principal};
 
@@ -296,17 +297,17 @@ impl<S: SecretSource> Authenticator<S> {
                 let principal = principal_of(user, address, host);
                 Ok(if is_renewed { principal } else { principal.unrenewed() })
             }
-            VerifiedLogin::Ticket(ticket) => self.principal_by_ticket(ticket, address, host),
+            VerifiedLogin::Ticket(issued) => self.principal_by_ticket(issued, address, host),
         }
     }
 
     fn principal_by_ticket(
         &self,
-        ticket: Vec<u8>,
+        IssuedTicket { ticket, lsn }: IssuedTicket,
         address: IpAddr,
         host: &dyn Host,
     ) -> Result<Principal, Refusal> {
-        let principal = self.check_ticket(&ticket, Lsn::default(), address, host)?;
+        let principal = self.check_ticket(&ticket, lsn, address, host)?;
         Ok(Principal { credential: Credential::Ticket(ticket), ..principal })
     }
 
@@ -365,7 +366,7 @@ impl<S: SecretSource> LoginRenewer for Authenticator<S> {
                 return Err(Refusal::new(ErrorCode::BadTicket, why));
             }
         };
-        Ok(Principal { seen_lsn: principal.seen_lsn, ..renewed })
+        Ok(Principal { seen_lsn: renewed.seen_lsn.max(principal.seen_lsn), ..renewed })
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
 use relais_auth::{AuthenticatedUser, PendingLogin as PendingPassword};
-use relais_proto::{ErrorCode, Refusal};
+use relais_proto::{ErrorCode, Lsn, Refusal};
 
 /// Longest wait for the master's answer.
 ///
@@ -35,8 +35,17 @@ pub enum MasterQuery<'a> {
     },
 }
 
+/// A ticket of the master, and how far its client has to see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuedTicket {
+    /// The ticket.
+    pub ticket: Vec<u8>,
+    /// The latest change when it was issued. The client may have seen it on another slave.
+    pub lsn: Lsn,
+}
+
 /// The master's answer: a ticket, or the refusal of the login.
-pub type MasterAnswer = Result<Vec<u8>, Refusal>;
+pub type MasterAnswer = Result<IssuedTicket, Refusal>;
 
 /// The way of a cluster's slave to its master, for logins. No call blocks.
 pub trait MasterLogins: Send + Sync {
@@ -54,7 +63,7 @@ pub enum VerifiedLogin {
     #[allow(missing_docs, reason = "the names of the fields say what they hold")]
     User { user: AuthenticatedUser, is_renewed: bool },
     /// A ticket of the master.
-    Ticket(Vec<u8>),
+    Ticket(IssuedTicket),
 }
 
 /// The result of a login; [`crate::Authenticator::conclude`] makes a principal of it.

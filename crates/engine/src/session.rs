@@ -114,6 +114,7 @@ impl Session {
 
     /// Has all later commands run with the rights of another login of the same user.
     fn replace_principal(&mut self, principal: Principal) {
+        self.observe(principal.seen_lsn);
         let context = Arc::new(SessionContext {
             principal,
             renewed: Arc::default(),

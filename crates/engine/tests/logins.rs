@@ -15,10 +15,10 @@ use relais_auth::{
     PasswordHash, PasswordId, PasswordVerifier, Rights, Ticket,
 };
 use relais_engine::{
-    Authenticator, LoginPolicy, LoginProgress, MasterAnswer, MasterLogins, MasterQuery, PathUpload,
-    Principal, Protocol, SecretSource, Session, Upload, UploadStart,
+    Authenticator, IssuedTicket, LoginPolicy, LoginProgress, MasterAnswer, MasterLogins,
+    MasterQuery, PathUpload, Principal, Protocol, SecretSource, Session, Upload, UploadStart,
 };
-use relais_proto::{ErrorCode, Refusal, TreePath, limits};
+use relais_proto::{ErrorCode, Lsn, Refusal, TreePath, limits};
 
 use self::host::{Fixture, Waiting};
 
@@ -91,6 +91,12 @@ fn user(rights: Rights, generation: u64) -> AuthenticatedUser {
 
 fn ticket(rights: Rights, generation: u64, now_ms: u64) -> Vec<u8> {
     Ticket::new(user(rights, generation), key().cluster_id(), now_ms).mint(&key())
+}
+
+/// A ticket that was issued before the first change.
+fn issued(rights: Rights, generation: u64, now_ms: u64) -> MasterAnswer {
+    let ticket = ticket(rights, generation, now_ms);
+    Ok(IssuedTicket { ticket, lsn: Lsn::default() })
 }
 
 /// A slave with the decisions about its logins.
@@ -264,14 +270,14 @@ fn first_account_ends_logins_without_an_account() {
 #[test]
 fn slave_of_a_cluster_asks_its_master() {
     let slave = Slave::in_cluster();
-    slave.master.prepare(Ok(ticket(Rights::Read, 1, 1)));
+    slave.master.prepare(issued(Rights::Read, 1, 1));
     let principal = slave.log_in("ann", "secret", elsewhere()).unwrap();
     assert_eq!((&*principal.user, principal.writable), ("ann", false));
     for code in [ErrorCode::LoginRefused, ErrorCode::Busy] {
         slave.master.prepare(Err(Refusal::new(code, "no")));
         assert_eq!(slave.log_in("ftp", "x", LOOPBACK).unwrap_err().code, code);
     }
-    slave.master.prepare(Ok(b"no ticket".to_vec()));
+    slave.master.prepare(Ok(IssuedTicket { ticket: b"no ticket".to_vec(), lsn: Lsn::default() }));
     assert_eq!(slave.log_in("ann", "", LOOPBACK).unwrap_err().code, ErrorCode::BadTicket);
     let queries = slave.master.queries.lock().unwrap();
     assert_eq!(queries[..2], ["ann secret 192.0.2.1", "ftp x 127.0.0.1"]);
@@ -281,7 +287,7 @@ fn slave_of_a_cluster_asks_its_master() {
 fn master_renews_logins_of_a_cluster() {
     let slave = Slave::in_cluster();
     slave.set_generation(1);
-    slave.master.prepare(Ok(ticket(Rights::Write, 1, 1)));
+    slave.master.prepare(issued(Rights::Write, 1, 1));
     let mut session = slave.session(slave.log_in("ann", "secret", LOOPBACK).unwrap());
     assert_eq!(slave.renew(&mut session), None);
     assert_eq!(slave.master.queries.lock().unwrap().len(), 1, "it is not old");
@@ -289,7 +295,7 @@ fn master_renews_logins_of_a_cluster() {
     let busy = || Err(Refusal::new(ErrorCode::Busy, "no link"));
     slave.master.prepare(busy());
     assert_eq!(slave.renew(&mut session), Some(ErrorCode::Busy), "it has ended");
-    slave.master.prepare(Ok(ticket(Rights::Read, 2, 1)));
+    slave.master.prepare(issued(Rights::Read, 2, 1));
     assert_eq!(slave.renew(&mut session), None, "the next command tries again");
     assert!(session.check_open().is_ok() && !session.principal().writable);
     // An hour before its end it is renewed, and stays in force if that fails.
@@ -298,7 +304,7 @@ fn master_renews_logins_of_a_cluster() {
     slave.master.prepare(busy());
     assert_eq!(slave.renew(&mut session), None);
     assert!(session.check_open().is_ok());
-    slave.master.prepare(Ok(ticket(Rights::Read, 2, soon)));
+    slave.master.prepare(issued(Rights::Read, 2, soon));
     assert_eq!(slave.renew(&mut session), None);
     assert_eq!(session.principal().ends_ms, soon + ticket_time());
     slave.set_generation(3);
@@ -307,11 +313,35 @@ fn master_renews_logins_of_a_cluster() {
 }
 
 #[test]
+fn sessions_include_the_latest_change_of_the_login() {
+    let slave = Slave::in_cluster();
+    slave.set_generation(1);
+    let latest = |number, generation| {
+        let ticket = ticket(Rights::Write, generation, 1);
+        Ok(IssuedTicket { ticket, lsn: Lsn { epoch: 1, number } })
+    };
+    let ready = |session: &Session| session.check_ready(&mut Waiting::at_most(Duration::ZERO));
+    let applied = &slave.fixture.state.applied;
+    let number = applied.load(SeqCst);
+    slave.master.prepare(latest(number + 1, 1));
+    let mut session = slave.session(slave.log_in("ann", "secret", LOOPBACK).unwrap());
+    assert!(ready(&session).is_err(), "another slave may have shown the change");
+    applied.store(number + 1, SeqCst);
+    ready(&session).unwrap();
+    slave.set_generation(2);
+    slave.master.prepare(latest(number + 2, 2));
+    assert_eq!(slave.renew(&mut session), None);
+    assert!(ready(&session).is_err(), "a renewed login has the latest change too");
+    applied.store(number + 2, SeqCst);
+    ready(&session).unwrap();
+}
+
+#[test]
 fn native_logins_are_not_renewed() {
     let slave = Slave::in_cluster();
     let host = slave.fixture.engine.host();
     let ticket = ticket(Rights::Write, 1, 1);
-    let lsn = relais_proto::Lsn::default();
+    let lsn = Lsn::default();
     let native = slave.logins.check_ticket(&ticket, lsn, LOOPBACK, host).unwrap();
     let mut session = slave.session(native);
     slave.set_generation(2);

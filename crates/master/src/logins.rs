@@ -120,7 +120,10 @@ impl Core {
         let LoginQuery { query, outbox, .. } = query;
         let query = *query;
         outbox.send(&match result {
-            Ok(user) => LinkMessage::TicketIssued { query, ticket: self.mint(user) },
+            Ok(user) => {
+                let (lsn, ticket) = (self.order_status.lsn(), self.mint(user));
+                LinkMessage::TicketIssued { query, lsn, ticket }
+            }
             Err(why) => {
                 debug!("a slave's login is refused: {why}");
                 LinkMessage::LoginRefused { query, why }

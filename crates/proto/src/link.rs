@@ -360,6 +360,8 @@ wire_messages! {
         TicketIssued {
             /// Number of the query.
             query: u64,
+            /// Latest change, which the user may have seen on another slave.
+            lsn: Lsn,
             ticket: Vec<u8> [limits::TICKET],
         },
         /// Refusal of a login or a renewal.

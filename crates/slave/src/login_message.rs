@@ -38,7 +38,7 @@ impl LoginMessage {
 }
 
 impl ProcessMessage for LoginMessage {
-    // The longest message has a ticket, a number, an address and a flag.
+    // The longest message has a ticket, a number, and either an address and a flag or a change.
     const MAX_LEN: usize = limits::TICKET + 128;
 
     fn encode(&self) -> (Vec<u8>, Option<BorrowedFd<'_>>) {
@@ -92,7 +92,7 @@ pub fn query_number(worker: usize, count: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use relais_proto::{ErrorCode, Refusal};
+    use relais_proto::{ErrorCode, Lsn, Refusal};
 
     use super::*;
 
@@ -118,7 +118,7 @@ mod tests {
                 local: true,
                 ticket: ticket.clone(),
             }),
-            LinkMessage::TicketIssued { query, ticket },
+            LinkMessage::TicketIssued { query, lsn: Lsn::default(), ticket },
             LinkMessage::LoginRefused { query, why },
         ] {
             let mailbox = mailboxes.for_query(query).unwrap();

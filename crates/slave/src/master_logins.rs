@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use log::{debug, error};
 use parking_lot::Mutex;
-use relais_engine::{MasterAnswer, MasterLogins, MasterQuery};
+use relais_engine::{IssuedTicket, MasterAnswer, MasterLogins, MasterQuery};
 use relais_os::ProcessMailbox;
 use relais_proto::{ErrorCode, ForwardedLogin, LinkMessage, Refusal, TicketRenewal, limits};
 
@@ -73,7 +73,7 @@ impl WorkerLogins {
     pub fn receive(&self) {
         for LoginMessage { query, message } in self.answers().take() {
             let answer = match message {
-                LinkMessage::TicketIssued { ticket, .. } => Ok(ticket),
+                LinkMessage::TicketIssued { lsn, ticket, .. } => Ok(IssuedTicket { ticket, lsn }),
                 LinkMessage::LoginRefused { why, .. } => Err(why),
                 _ => continue,
             };

@@ -84,21 +84,21 @@ pub(super) fn propose(connection: &mut Connection, asked: ChangeRequest) {
 }
 
 /// Reads the numbers of the next committed changes; asks for more.
-pub(super) fn told(connection: &mut Connection) -> Vec<u64> {
+pub(super) fn committed(connection: &mut Connection) -> Vec<u64> {
     match hear(connection) {
         ToSlave::Commit { changes } => {
             say(connection, ToMaster::Ready);
-            changes.iter().map(|told| told.entry.version.number).collect()
+            changes.iter().map(|change| change.entry.version.number).collect()
         }
         other => panic!("{other:?}"),
     }
 }
 
 /// Reads committed changes until `last`.
-pub(super) fn told_up_to(connection: &mut Connection, last: u64) -> Vec<u64> {
+pub(super) fn committed_up_to(connection: &mut Connection, last: u64) -> Vec<u64> {
     let mut all = Vec::new();
     while all.last() != Some(&last) {
-        all.extend(told(connection));
+        all.extend(committed(connection));
     }
     all
 }
@@ -110,7 +110,7 @@ fn a_change_of_one_slave_is_committed_to_all() {
     say(&mut one, ToMaster::Ready);
     say(&mut two, ToMaster::Ready);
     propose(&mut one, put(1, "a"));
-    assert_eq!((told(&mut one), told(&mut two)), (vec![1], vec![1]));
+    assert_eq!((committed(&mut one), committed(&mut two)), (vec![1], vec![1]));
     propose(&mut two, put(2, "a/b"));
     assert!(matches!(
         hear(&mut two),
@@ -121,8 +121,8 @@ fn a_change_of_one_slave_is_committed_to_all() {
         propose(&mut one, put(n, "b"));
     }
     let all: Vec<u64> = (2..=50).collect();
-    assert_eq!(told_up_to(&mut one, 50), all);
-    assert_eq!(told_up_to(&mut two, 50), all);
+    assert_eq!(committed_up_to(&mut one, 50), all);
+    assert_eq!(committed_up_to(&mut two, 50), all);
     let Reply::Redirect { lsn, .. } = master.login(Login::default()) else { panic!("no redirect") };
     assert_eq!(lsn, version(50), "clients hear of the last change");
 }
@@ -135,7 +135,7 @@ fn a_restarted_master_recognizes_change_ids() {
         say(&mut one, ToMaster::Ready);
         propose(&mut one, put(1, "a"));
         propose(&mut one, put(2, "b"));
-        told_up_to(&mut one, 2);
+        committed_up_to(&mut one, 2);
     }
     master.end();
     let master = master.again();
@@ -150,7 +150,7 @@ fn a_restarted_master_recognizes_change_ids() {
         matches!(hear(&mut one), ToSlave::ProposalResult { answer: Ok(at), .. } if at == version(2))
     );
     propose(&mut one, put(3, "c"));
-    assert_eq!(told(&mut one), [3]);
+    assert_eq!(committed(&mut one), [3]);
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn a_restarted_master_waits_for_known_folders() {
     let begun = Instant::now();
     propose(&mut one, put(1, "a"));
     let mut two = joined(&master, 2);
-    assert_eq!(told(&mut two), [1]);
+    assert_eq!(committed(&mut two), [1]);
     assert!(begun.elapsed() < Duration::from_secs(4), "both are there");
     // One of them does not return.
     drop((one, two));
@@ -197,7 +197,7 @@ fn a_torn_batch_is_cut_off_and_damage_is_refused() {
         let mut one = joined(&master, 1);
         for n in 1..=3 {
             propose(&mut one, put(n, "a"));
-            told(&mut one);
+            committed(&mut one);
         }
     }
     master.end();

@@ -1,8 +1,9 @@
 //! Logins that slaves forward.
 
 use relais_auth::{Account, PasswordHash, PasswordId, Rights, Ticket};
-use relais_proto::{ErrorCode, ForwardedLogin, TicketRenewal, TreePath};
+use relais_proto::{ErrorCode, ForwardedLogin, Lsn, TicketRenewal, ToMaster, TreePath};
 
+use super::changes::{committed, joined, propose, put, say};
 use super::*;
 
 /// A master with the accounts `ann` (write, root `home`) and `bob` (read).
@@ -47,9 +48,15 @@ fn renewal(ticket: &[u8], client: SocketAddr) -> LinkMessage {
 
 /// Reads the next answer to a login.
 fn answer(link: &mut Connection) -> (u64, Result<Vec<u8>, Refusal>) {
+    let (query, result) = answer_with_lsn(link);
+    (query, result.map(|(ticket, _)| ticket))
+}
+
+/// Reads the next answer to a login, with the latest change if it is a ticket.
+fn answer_with_lsn(link: &mut Connection) -> (u64, Result<(Vec<u8>, Lsn), Refusal>) {
     loop {
         match next(link).unwrap() {
-            LinkMessage::TicketIssued { query, ticket } => return (query, Ok(ticket)),
+            LinkMessage::TicketIssued { query, lsn, ticket } => return (query, Ok((ticket, lsn))),
             LinkMessage::LoginRefused { query, why } => return (query, Err(why)),
             LinkMessage::HeartbeatAck { .. } => {}
             other => panic!("{other:?}"),
@@ -84,6 +91,25 @@ fn forwarded_passwords_get_tickets_or_refusals() {
     }
     let refused = ask(&mut link, &login(1, client(2), "", "secret"));
     assert_eq!(refused_with(refused), ErrorCode::LoginNeeded);
+}
+
+#[test]
+fn tickets_come_with_the_latest_change() {
+    let master = Running::start();
+    let (mut one, mut two) = (joined(&master, 1), slave(&master, 2));
+    say(&mut one, ToMaster::Ready);
+    propose(&mut one, put(1, "a"));
+    assert_eq!(committed(&mut one), [1]);
+    two.queue_link(&login(1, client(1), "anonymous", "x"));
+    two.flush().unwrap();
+    let (ticket, lsn) = answer_with_lsn(&mut two).1.unwrap();
+    assert_eq!(lsn, Lsn { epoch: 1, number: 1 });
+    propose(&mut one, put(2, "b"));
+    assert_eq!(committed(&mut one), [2]);
+    two.queue_link(&renewal(&ticket, client(1)));
+    two.flush().unwrap();
+    let (_, lsn) = answer_with_lsn(&mut two).1.unwrap();
+    assert_eq!(lsn, Lsn { epoch: 1, number: 2 }, "a renewed ticket too");
 }
 
 #[test]

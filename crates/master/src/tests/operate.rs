@@ -8,7 +8,7 @@ use relais_proto::{
     ToSlave, TreeEntry, TreePage, TreePath, metric,
 };
 
-use super::changes::{hear, join, joined, propose, put, say, told, told_up_to, version};
+use super::changes::{committed, committed_up_to, hear, join, joined, propose, put, say, version};
 use super::*;
 use crate::Operation;
 
@@ -176,7 +176,7 @@ fn a_forgotten_slave_is_removed_with_its_folder() {
     let (ok, lines) = done(&master, Operation::Forget(id(2)));
     assert!(!ok && lines[0].contains("is linked"), "{lines:?}");
     propose(&mut one, put(1, "a"));
-    told(&mut one);
+    committed(&mut one);
     drop(two);
     let begun = Instant::now();
     while !done(&master, Operation::Forget(id(2))).0 {
@@ -207,7 +207,7 @@ fn diff_names_each_difference() {
         match hear(&mut one) {
             ToSlave::Commit { changes } => changes
                 .iter()
-                .for_each(|told| chain = relais_cluster::next_history_hash(chain, &told.entry)),
+                .for_each(|change| chain = relais_cluster::next_history_hash(chain, &change.entry)),
             other => panic!("{other:?}"),
         }
         say(&mut one, ToMaster::Ready);
@@ -244,7 +244,7 @@ fn the_journal_is_exported_in_order() {
         for n in 1..=20 {
             propose(&mut one, put(n, "a"));
         }
-        told_up_to(&mut one, 20);
+        committed_up_to(&mut one, 20);
     }
     for _ in 0..2 {
         let (ok, lines) = done(&master, Operation::Export);

@@ -372,8 +372,8 @@ fn login() -> impl Strategy<Value = LinkMessage> {
         (head(), ticket()).prop_map(|((query, client, local), ticket)| {
             LinkMessage::TicketRenewal(TicketRenewal { query, client, local, ticket })
         }),
-        (any::<u64>(), ticket())
-            .prop_map(|(query, ticket)| LinkMessage::TicketIssued { query, ticket }),
+        (any::<u64>(), lsn(), ticket())
+            .prop_map(|(query, lsn, ticket)| LinkMessage::TicketIssued { query, lsn, ticket }),
         (any::<u64>(), refusal()).prop_map(|(query, why)| LinkMessage::LoginRefused { query, why }),
     ]
 }

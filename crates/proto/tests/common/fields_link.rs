@@ -168,7 +168,7 @@ fn logins() -> Vec<Field> {
             vec![7; n]
         }),
         field("ticket to renew", TicketRenewal, 5000, head, |n| vec![7; n]),
-        field("ticket", TicketIssued, 5000, vec![0; 8], |n| vec![7; n]),
+        field("ticket", TicketIssued, 5000, vec![0; 8 + MARK], |n| vec![7; n]),
         Field {
             range: (1, 39),
             ..field("code of a refused login", LoginRefused, 35, vec![0; 8], |_| vec![0; 4])

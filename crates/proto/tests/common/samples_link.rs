@@ -540,6 +540,7 @@ fn logins() -> Vec<Named> {
     let renewal = |query, client, local, ticket| {
         LinkMessage::TicketRenewal(TicketRenewal { query, client, local, ticket })
     };
+    let issued = |query, lsn, ticket| LinkMessage::TicketIssued { query, lsn, ticket };
     let v4 = SocketAddr::from(([192, 0, 2, 7], 50_000));
     let v6 = SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, 7], 65_535));
     let full = || vec![0xa5; limits::TICKET];
@@ -551,8 +552,8 @@ fn logins() -> Vec<Named> {
         ),
         ("ticket-renewal-min", renewal(0, v4, false, Vec::new())),
         ("ticket-renewal-max", renewal(u64::MAX, v6, true, full())),
-        ("ticket-issued-min", LinkMessage::TicketIssued { query: 0, ticket: Vec::new() }),
-        ("ticket-issued-max", LinkMessage::TicketIssued { query: u64::MAX, ticket: full() }),
+        ("ticket-issued-min", issued(0, Lsn::default(), Vec::new())),
+        ("ticket-issued-max", issued(u64::MAX, HIGH, full())),
         (
             "login-refused-min",
             LinkMessage::LoginRefused { query: 0, why: Refusal::new(ErrorCode::Busy, "") },
