@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use relais_auth::UrlSignature;
 use relais_proto::{HttpListeners, ToMaster, TreePath};
 
-use super::changes::{join, propose, put, say, told_up_to, version};
+use super::changes::{join, propose, put, say, committed_up_to, version};
 use super::*;
 
 /// An answer: the status line with the fields, and the body.
@@ -83,8 +83,8 @@ fn cluster() -> (Running, Connection, Connection) {
     let (mut one, mut two) = (joined(&master, 1), joined(&master, 2));
     master.wait_for_slaves(2);
     propose(&mut one, put(1, "a"));
-    told_up_to(&mut one, 1);
-    told_up_to(&mut two, 1);
+    committed_up_to(&mut one, 1);
+    committed_up_to(&mut two, 1);
     (master, one, two)
 }
 
@@ -233,7 +233,7 @@ fn with_accounts_a_url_is_signed_for_one_path_and_reading() {
     let mut one = joined(&master, 1);
     master.wait_for_slaves(1);
     propose(&mut one, put(1, "a b"));
-    told_up_to(&mut one, 1);
+    committed_up_to(&mut one, 1);
     applied(&mut one, 1);
     wait_for_copies(&master, "/a%20b", 1);
     super::logins::add(&master, "ann", relais_auth::Rights::Read, "");
