@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use relais_auth::UrlSignature;
 use relais_proto::{HttpListeners, ToMaster, TreePath};
 
-use super::changes::{join, propose, put, say, committed_up_to, version};
+use super::changes::{committed_up_to, join, propose, put, say, version};
 use super::*;
 
 /// An answer: the status line with the fields, and the body.
