@@ -246,7 +246,9 @@ mod tests {
 
     use super::*;
     use crate::properties::PropertyTable;
-    use relais_proto::{Digest, ErrorCode, Expect, FileTime, Mode};
+    use relais_proto::{
+        Digest, ErrorCode, Expect, FileTime, LockRequest, LockToken, Mode, PropertyName, limits,
+    };
 
     #[derive(Default)]
     struct Tree {
@@ -394,6 +396,88 @@ mod tests {
         assert_eq!(run(&mut tree, &several[1..]), [Ok(11)], "the next sees the tree without it");
         let moved = request(4, Change::Move { from: path("d"), to: path("e") });
         assert_eq!(run(&mut tree, &[moved, request(5, put("e/x"))]), [Ok(11)]);
+    }
+
+    fn lock(text: &str, token: u8) -> Change {
+        let lock = LockRequest {
+            token: LockToken([token; 16]),
+            user: "ann".into(),
+            owner: String::new(),
+            exclusive: true,
+            deep: false,
+            seconds: 60,
+        };
+        Change::Lock { path: path(text), lock }
+    }
+
+    fn set(text: &str, names: std::ops::Range<usize>, len: usize) -> Change {
+        let change = |n: usize| PropertyChange {
+            name: PropertyName { namespace: String::new(), local: n.to_string() },
+            value: Some("v".repeat(len)),
+        };
+        Change::SetProperties { path: path(text), changes: names.map(change).collect() }
+    }
+
+    #[test]
+    fn locks_of_one_batch_count_for_the_changes_after_them() {
+        let unlock = Change::Unlock { path: path("a"), token: LockToken([1; 16]) };
+        let with_token =
+            |n, change| ChangeRequest { tokens: vec![LockToken([1; 16])], ..request(n, change) };
+        let by_ann = |n: u8, change| {
+            let mut it = with_token(n, change);
+            it.id.0[..4].copy_from_slice(&[1; 4]);
+            it
+        };
+        let requests = [
+            request(2, put("a")),
+            by_ann(3, lock("a", 1)),
+            request(4, put("a")),
+            with_token(5, put("a")),
+            by_ann(6, put("a")),
+            request(7, lock("a", 2)),
+            by_ann(8, unlock.clone()),
+            request(9, put("a")),
+            by_ann(10, lock("a", 1)),
+            by_ann(11, remove("a")),
+            request(12, put("a")),
+            by_ann(13, unlock),
+        ];
+        let locked = || Err(Some(ErrorCode::Locked));
+        let wanted = vec![
+            Ok(11),
+            Ok(12),
+            locked(),
+            locked(),
+            Ok(13),
+            locked(),
+            Ok(14),
+            Ok(15),
+            Ok(16),
+            Ok(17),
+            Ok(18),
+            Err(Some(ErrorCode::NotFound)),
+        ];
+        assert_eq!(run(&mut Tree::default(), &requests), wanted);
+    }
+
+    #[test]
+    fn properties_of_one_batch_are_counted_together() {
+        let mut tree = Tree::default();
+        let of_path = limits::PROPERTIES_OF_PATH / limits::PROPERTY_VALUE;
+        let each = |n: usize| set("a", n..n + 1, limits::PROPERTY_VALUE - 1);
+        let mut requests = vec![request(1, put("a"))];
+        requests.extend((0..=of_path).map(|n| request(2 + u8::try_from(n).unwrap(), each(n))));
+        requests.push(request(20, remove("a")));
+        requests.push(request(21, put("a")));
+        requests.push(request(22, set("a", 0..limits::PROPERTIES, 1)));
+        requests.push(request(23, set("a", 1..limits::PROPERTIES + 1, 1)));
+        requests.push(request(24, set("none", 0..1, 1)));
+        let results = run(&mut tree, &requests);
+        let codes: Vec<_> = results.into_iter().map(Result::err).collect();
+        let limit = Some(Some(ErrorCode::Limit));
+        let wanted = [None, None, None, None, None, limit, None, None, None, limit];
+        assert_eq!(codes[..10], wanted);
+        assert_eq!(codes[10], Some(Some(ErrorCode::NotFound)));
     }
 
     #[test]

@@ -105,6 +105,15 @@ fn check_hashes(hashes: &ContentHashes) -> Result<(), WireError> {
     Err(WireError::BadValue { what: "size of SHA-256 pieces", value })
 }
 
+impl Annotations {
+    /// Adds the next page.
+    pub fn append(&mut self, page: Self) {
+        self.properties.extend(page.properties);
+        self.locks.extend(page.locks);
+        self.hashes.extend(page.hashes);
+    }
+}
+
 impl ContentHashes {
     /// Returns the bytes in a piece of a content: the lowest power of two from 1 MiB on that gives
     /// at most [`limits::SHA256_PIECES`] pieces.

@@ -135,8 +135,13 @@ fn all<T: Wire>(from: &mut Decoder<'_>) -> Result<Vec<T>, WireError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::linked_slave::TreeTransfer;
     use super::*;
-    use relais_proto::{Digest, FileTime, Mode};
+    use crate::message_budget::ToSlave;
+    use relais_proto::{
+        ContentHashes, Digest, FileTime, LinkMessage, LockRequest, LockToken, Mode, PropertyChange,
+        PropertyName, Sha256, limits,
+    };
     use std::collections::HashMap;
 
     fn path(name: &str) -> TreePath {
@@ -214,6 +219,76 @@ mod tests {
             back.forget_removed(u64::MAX);
             assert_eq!(back.removed(&path("a"), Digest([1; 32])), None);
         }
+    }
+
+    /// A file with more properties and hashes than fit into one message, and many locks.
+    fn annotated() -> MasterState {
+        let mut state = MasterState::new(HistoryHash([7; 32]));
+        let (size, name) = (1 << 30, PropertyName { namespace: "n".into(), local: String::new() });
+        let (digest, mtime, mode) = (Digest([1; 32]), FileTime::default(), Mode::new(0o755));
+        let mut changes = Vec::new();
+        for n in 0..8_u8 {
+            let put = Lsn { epoch: 1, number: 1 + u64::from(n) * 4 };
+            let path = path(&format!("f{n}"));
+            let value = Some("v".repeat(30_000));
+            let set = |local: &str| {
+                let name = PropertyName { local: local.into(), ..name.clone() };
+                let changes = vec![PropertyChange { name, value: value.clone() }];
+                Change::SetProperties { path: path.clone(), changes }
+            };
+            let pieces = vec![Sha256([n; 32]); limits::SHA256_PIECES];
+            let hashes =
+                ContentHashes { sha256: Sha256([n; 32]), piece_size: limits::PIECE, pieces };
+            let lock = LockRequest {
+                token: LockToken([n; 16]),
+                user: "ann".into(),
+                owner: "o".repeat(limits::LOCK_OWNER),
+                exclusive: true,
+                deep: false,
+                seconds: 60,
+            };
+            changes.push(Change::Put { path: path.clone(), size, digest, mtime, mode });
+            changes.extend([set("a"), set("b")]);
+            changes.push(match n {
+                0..4 => Change::RecordSha256 { put, hashes },
+                _ => Change::Lock { path, lock },
+            });
+        }
+        (1..).zip(changes).for_each(|(number, change)| {
+            state.apply(log_entry(number, change));
+        });
+        state
+    }
+
+    #[test]
+    fn annotations_come_back_and_go_to_slaves() {
+        let state = annotated();
+        let all = state.tree().annotations();
+        assert_eq!((all.properties.len(), all.locks.len(), all.hashes.len()), (16, 4, 4));
+        let back = MasterState::from_bytes(&state.to_bytes()).unwrap();
+        assert_eq!(back.tree().annotations(), all);
+        let (mut transfer, mut received, mut pages) =
+            (TreeTransfer::of(&back), Annotations::default(), 0);
+        while let Some(page) = transfer.next() {
+            let mut frame = Vec::new();
+            LinkMessage::ToSlave(page.clone()).encode(&mut frame);
+            assert!(frame.len() <= limits::CONTROL_FRAME as usize, "{} bytes", frame.len());
+            let ToSlave::Page { annotations, .. } = page else { panic!() };
+            received.append(annotations);
+            pages += 1;
+        }
+        assert_eq!((received, pages > 8), (all, true));
+        assert!(state.tail_bytes > 16 * 30_000 + 4 * limits::SHA256_PIECES * 32);
+    }
+
+    #[test]
+    fn a_recovery_keeps_properties_and_hashes_but_no_locks() {
+        let state = annotated();
+        let Annotations { properties, hashes, .. } = state.tree().annotations();
+        let recovered =
+            MasterState::recovered(state.known, vec![], 2, HistoryHash([9; 32]), [5; 16]);
+        let wanted = Annotations { properties, hashes, locks: Vec::new() };
+        assert_eq!(recovered.tree().annotations(), wanted);
     }
 
     #[test]

@@ -38,9 +38,7 @@ impl ReceivedTree {
         let before = self.entries.len().saturating_sub(1);
         self.entries.extend(entries);
         self.ids.extend(ids);
-        self.annotations.properties.extend(annotations.properties);
-        self.annotations.locks.extend(annotations.locks);
-        self.annotations.hashes.extend(annotations.hashes);
+        self.annotations.append(annotations);
         self.entries[before.min(self.entries.len())..].is_sorted_by(|a, b| a.0 < b.0)
     }
 

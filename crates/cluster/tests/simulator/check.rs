@@ -287,13 +287,13 @@ impl Checks {
     /// Adds the contents that other histories acknowledged and did not replace: this history must
     /// keep them.
     fn owe(&mut self, state: &MasterState) {
-        let lost: Vec<ChangeId> = self
+        let lost: Vec<(ChangeId, Lsn)> = self
             .acked
             .iter()
             .filter(|(id, version)| state.number_of(**id) != Some(**version))
-            .map(|(id, _)| *id)
+            .map(|(id, version)| (*id, *version))
             .collect();
-        for id in lost {
+        for (id, acked) in lost {
             self.acked.remove(&id);
             // A put that was requested on both sides is also part of this history.
             if let Some(version) = state.number_of(id) {
@@ -301,9 +301,12 @@ impl Checks {
                 continue;
             }
             let Some(digest) = self.puts.get(&id) else { continue };
+            // Another history may have the change too, under another number, without an answer.
             let has = |(_, tree): &(Lsn, Listed)| {
                 tree.iter().any(|(_, entry)| {
-                    entry.content.is_some_and(|content| content.digest == *digest)
+                    entry
+                        .content
+                        .is_some_and(|content| content.put == acked && content.digest == *digest)
                 })
             };
             if self.tips.values().any(has) {

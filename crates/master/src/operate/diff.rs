@@ -1,10 +1,12 @@
 //! `ftpmaster diff`: compares the slaves' trees with the master's, path by path.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::thread::sleep;
 use std::time::Duration;
 
-use relais_proto::{HistoryHash, ListedPath, Lsn, PathList, TreeEntry, TreePath, pluralize};
+use relais_proto::{
+    Annotations, HistoryHash, ListedPath, Lsn, PathList, TreeEntry, TreePath, pluralize,
+};
 
 use super::paths;
 use super::session::{OperationResult, OperatorSession, ask_order};
@@ -23,6 +25,7 @@ struct MasterTree {
     last: Lsn,
     chain: HistoryHash,
     entries: BTreeMap<TreePath, TreeEntry>,
+    annotations: Annotations,
 }
 
 /// Compares the tree of each linked slave with the master's, and names known slaves without a link.
@@ -82,6 +85,7 @@ fn compare(core: &Core, of: &LinkedSlave) -> Result<(MasterTree, SlaveTree), Str
                 last: applied,
                 chain: state.chain(),
                 entries: state.tree().iter().map(|(path, entry)| (path.clone(), *entry)).collect(),
+                annotations: state.tree().annotations(),
             })
         });
         match wanted? {
@@ -120,16 +124,45 @@ fn differences(
     for path in tree.entries.keys().filter(|path| !wanted.entries.contains_key(*path)) {
         add(path.to_string(), "extra");
     }
+    let (ours, theirs) = (&wanted.annotations, &tree.annotations);
+    for path in other_paths(&ours.properties, &theirs.properties) {
+        add(path.to_string(), "other properties");
+    }
+    for path in other_paths(&ours.locks, &theirs.locks) {
+        add(path.to_string(), "other locks");
+    }
     for note in refused {
         add(note.path, &note.reason);
     }
     found
 }
 
+/// Returns the paths that do not have the same in both lists, which may be in different orders.
+fn other_paths<'a, T: PartialEq>(
+    ours: &'a [(TreePath, T)],
+    theirs: &'a [(TreePath, T)],
+) -> BTreeSet<&'a TreePath> {
+    let mut by_path = BTreeMap::<_, (Vec<&T>, Vec<&T>)>::new();
+    for (path, value) in ours {
+        by_path.entry(path).or_default().0.push(value);
+    }
+    for (path, value) in theirs {
+        by_path.entry(path).or_default().1.push(value);
+    }
+    let is_other = |ours: &[&T], theirs: &[&T]| {
+        ours.len() != theirs.len() || ours.iter().any(|value| !theirs.contains(value))
+    };
+    let others = by_path.into_iter().filter(|(_, (ours, theirs))| is_other(ours, theirs));
+    others.map(|(path, _)| path).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use relais_proto::{Digest, FileContent, FileTime, Mode, ReplicaPosition};
+    use relais_proto::{
+        Digest, FileContent, FileTime, Lock, LockToken, Mode, Property, PropertyName,
+        ReplicaPosition,
+    };
 
     #[test]
     fn each_difference_is_named() {
@@ -154,7 +187,22 @@ mod tests {
             ("f", folder),
         ];
         let entries = entries.map(|(name, entry)| (path(name), entry)).into();
-        let wanted = MasterTree { last: version(9), chain: HistoryHash([1; 32]), entries };
+        let property = |name: &str, value: &str| {
+            let named = PropertyName { namespace: String::new(), local: "p".into() };
+            (path(name), Property { name: named, value: value.into() })
+        };
+        let lock = |name: &str, expires_ms| {
+            let (token, user) = (LockToken([1; 16]), "ann".to_owned());
+            let (exclusive, deep, owner) = (true, false, String::new());
+            (path(name), Lock { token, account: 1, user, owner, exclusive, deep, expires_ms })
+        };
+        let annotations = Annotations {
+            properties: vec![property("a", "same"), property("b", "mine"), property("f", "gone")],
+            locks: vec![lock("a", 1), lock("c", 2)],
+            ..Annotations::default()
+        };
+        let wanted =
+            MasterTree { last: version(9), chain: HistoryHash([1; 32]), entries, annotations };
         let there = [
             ("a", file(1, 1), true),
             ("b", file(2, 1), true),
@@ -169,17 +217,22 @@ mod tests {
             .collect();
         let position =
             ReplicaPosition { applied: version(9), chain: HistoryHash([1; 32]), epoch: 1 };
-        let mut tree = SlaveTree { entries: there, position, ..SlaveTree::default() };
+        let annotations = Annotations {
+            properties: vec![property("b", "theirs"), property("a", "same")],
+            locks: vec![lock("a", 1), lock("c", 3)],
+            ..Annotations::default()
+        };
+        let mut tree = SlaveTree { entries: there, position, annotations, ..SlaveTree::default() };
         let found: Vec<String> = differences(&wanted, &tree, Vec::new())
             .iter()
             .map(|(path, how)| format!("{path} {}", how.join("+")))
             .collect();
         let all = [
-            "/b other number",
-            "/c other content",
+            "/b other number+other properties",
+            "/c other content+other locks",
             "/d other content",
             "/e content not there yet",
-            "/f missing",
+            "/f missing+other properties",
             "/g extra",
         ];
         assert_eq!(found, all);

@@ -138,7 +138,10 @@ fn tree_of(core: &Core, link: LinkId, ids: bool) -> Result<SlaveTree, String> {
 fn rebuilt(core: &Core, link: LinkId, epoch: u32) -> Result<MasterState, String> {
     let tree = tree_of(core, link, true)?;
     let entries = tree.entries.into_iter().map(|(path, (entry, _))| (path, entry));
-    let known = TreeState { tree: Tree::listed(entries, tree.position.applied), ids: tree.ids };
+    let known = TreeState {
+        tree: Tree::listed(entries, tree.position.applied).annotated(tree.annotations),
+        ids: tree.ids,
+    };
     let seed = relais_os::random().map_err(|error| error.to_string())?;
     let timeline = try_order(core, |driver| driver.begin_timeline())?;
     Ok(MasterState::recovered(known, tree.timelines, epoch, HistoryHash(seed), timeline))

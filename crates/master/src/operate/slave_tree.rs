@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use relais_proto::{ChangeId, LinkMessage, Lsn, ReplicaPosition, Timeline, TreeEntry, TreePath};
+use relais_proto::{
+    Annotations, ChangeId, LinkMessage, Lsn, ReplicaPosition, Timeline, TreeEntry, TreePath,
+};
 
 use crate::core::Core;
 use crate::linked_slaves::LinkedSlave;
@@ -13,6 +15,8 @@ pub(super) struct SlaveTree {
     /// The entries, and whether the content is there.
     pub entries: BTreeMap<TreePath, (TreeEntry, bool)>,
     pub ids: HashMap<ChangeId, Lsn>,
+    /// Properties, locks and hashes.
+    pub annotations: Annotations,
     pub position: ReplicaPosition,
     /// The timelines of the changes that made it.
     pub timelines: Vec<Timeline>,
@@ -30,6 +34,7 @@ pub(super) fn ask(core: &Core, of: &LinkedSlave, ids: bool) -> Result<SlaveTree,
         tree.entries
             .extend(part.entries.into_iter().map(|(path, entry, here)| (path, (entry, here))));
         tree.ids.extend(part.ids);
+        tree.annotations.append(part.annotations);
         tree.timelines.extend(part.timelines);
         part.last
     })?;
