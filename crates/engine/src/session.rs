@@ -2,6 +2,7 @@
 //! seen.
 
 use std::cell::RefCell;
+use std::fs::File;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -132,6 +133,15 @@ impl Session {
     /// Records a command that the front end refuses, because its path breaks the rules of names.
     pub fn record_refused(&self, command: LoggedCommand, code: ErrorCode) {
         self.context.record(command, None, None).end(Err(code));
+    }
+
+    /// Makes a file for what an answer has to remember. It has no name and is gone once it is closed.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NoSpace`] and [`ErrorCode::Storage`].
+    pub fn scratch_file(&self) -> Result<File, Refusal> {
+        let file = self.context.staging.staged.create_unnamed();
+        file.map_err(|e| Refusal::new(e.code(), e.public_text()))
     }
 
     /// Checks, without waiting, that the login is valid and that the slave keeps its sessions.

@@ -111,6 +111,16 @@ impl Folder {
         self.open_part(name.as_ref(), OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)
     }
 
+    /// Makes a file without a name, which is gone once it is closed.
+    ///
+    /// # Errors
+    /// Those of the system call, also if the file system has no such files.
+    pub fn create_unnamed(&self) -> Result<File, TreeError> {
+        let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::EXCL | OFlags::CLOEXEC;
+        let opened = openat(self, ".", flags, NEW_FILE);
+        opened.map(File::from).map_err(|e| TreeError::from_errno("make a file without a name", e))
+    }
+
     /// Makes a new file and locks it.
     ///
     /// # Errors

@@ -163,6 +163,16 @@ impl<'a> BodyWriter<'a> {
     }
 }
 
+impl io::Write for BodyWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        BodyWriter::write(self, bytes).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        BodyWriter::flush(self)
+    }
+}
+
 fn more_than_announced() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "the content is longer than announced")
 }

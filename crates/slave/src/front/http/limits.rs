@@ -14,3 +14,5 @@ pub const LOGIN_CACHE_TIME: Duration = Duration::from_secs(5 * 60);
 pub const COOKIE: usize = 4000;
 /// Seconds after which a client may try again, where the refusal does not say.
 pub const RETRY_AFTER: u16 = 2;
+/// Most entries of one page while a folder is walked through for an archive.
+pub const ARCHIVE_PAGE: u32 = 64;

@@ -109,7 +109,7 @@ impl HttpSession {
     }
 
     /// Adds the fields that each answer of a session has.
-    fn add_common(&self, request: &CheckedRequest, response: &mut Response) {
+    pub fn add_common(&self, request: &CheckedRequest, response: &mut Response) {
         let lsn = self.session.engine().visible_lsn();
         self.context.add_change(request, lsn, &mut response.headers);
         if self.connection.stream().has_ended_reading() {

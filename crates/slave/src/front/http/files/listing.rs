@@ -9,6 +9,7 @@ use relais_http::{Response, Status, accept, escape};
 use relais_proto::{Entry, ErrorCode, FileTime, Kind, TreePath};
 use relais_web::{BodyWriter, ResponseBody};
 
+use super::archive::{self, ArchiveFormat};
 use crate::front::http::answer::Answer;
 use crate::front::http::error::{HttpError, HttpResult};
 use crate::front::http::path::url_of;
@@ -27,6 +28,9 @@ pub fn list(http: &mut HttpSession, request: &TreeRequest<'_>) -> HttpResult {
         Err(refusal) if refusal.code == ErrorCode::NotFolder => return Err(to_file(http, request)),
         other => other?,
     };
+    if let Some(format) = ArchiveFormat::of(request)? {
+        return archive::send(http, request, format);
+    }
     let form = accept::prefers(request.request.head.headers.get("accept"), &FORMS);
     let Some(form) = form else {
         let text = "a folder is listed as text/html or application/json";

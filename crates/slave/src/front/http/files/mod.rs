@@ -1,5 +1,6 @@
 //! The methods of files and folders: a module for each.
 
+mod archive;
 mod content;
 pub mod delete;
 pub mod get;
