@@ -19,9 +19,10 @@ use relais_web::{BodyWriter, ResponseBody};
 
 use self::walk::FolderWalk;
 use crate::front::http::credentials::Credentials;
-use crate::front::http::dispatch::TreeRequest;
+
 use crate::front::http::error::{HttpError, HttpResult};
 use crate::front::http::keep_alive::HttpKeepAlive;
+use crate::front::http::request::TreeRequest;
 use crate::front::http::session::HttpSession;
 use crate::front::replica_stream::{ContentSource, ReplicaDialer};
 
