@@ -20,3 +20,4 @@ mod lftp;
 mod other_clients;
 mod site;
 mod suppaftp;
+mod webdav;

@@ -10,6 +10,7 @@ pub mod accounts;
 mod changes;
 mod cluster;
 mod commands;
+mod dav;
 mod docs;
 mod document_commands;
 mod failover;

@@ -19,6 +19,8 @@ pub struct FoundLock {
     pub path: TreePath,
     /// The lock.
     pub lock: Lock,
+    /// Seconds until it ends, unless it is refreshed.
+    pub seconds: u64,
 }
 
 impl Session {
@@ -57,8 +59,10 @@ impl Session {
                     context.with_catalogue(|store| store.locks_below(&path))?,
                 ));
             }
+            let now_ms = context.host().now_ms();
             let seen = |(path, lock): (TreePath, Lock)| FoundLock {
                 path: path.relative_to(&context.principal.root).unwrap_or_default(),
+                seconds: lock.expires_ms.saturating_sub(now_ms).div_ceil(1000),
                 lock,
             };
             Ok(found.into_iter().map(seen).collect())

@@ -65,7 +65,8 @@ fn lock(session: &mut Session, n: u8, at: &str, request: LockRequest) -> Result<
 /// Returns path, token and user of the locks at a path.
 fn locks(session: &Session, at: &str, below: bool) -> Vec<(String, u8, String)> {
     let found = session.locks(&path(at), below, &mut patient()).unwrap();
-    let seen = |FoundLock { path, lock }: FoundLock| (path.to_string(), lock.token.0[0], lock.user);
+    let seen =
+        |FoundLock { path, lock, .. }: FoundLock| (path.to_string(), lock.token.0[0], lock.user);
     found.into_iter().map(seen).collect()
 }
 

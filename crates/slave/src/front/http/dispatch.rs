@@ -2,10 +2,11 @@
 
 use relais_http::{Method, Status};
 
+use super::dav;
 use super::error::{HttpError, HttpResult};
 use super::files;
 use super::path::UrlPath;
-use super::request::{CheckedRequest, METHODS, TreeRequest};
+use super::request::{CheckedRequest, TreeRequest};
 use super::session::HttpSession;
 
 /// Carries out a request, and sends its answer unless it fails.
@@ -23,12 +24,13 @@ pub fn run(http: &mut HttpSession, request: &CheckedRequest) -> HttpResult {
 }
 
 fn tree(http: &mut HttpSession, request: &TreeRequest<'_>) -> HttpResult {
+    dav::apply_if(http, request)?;
     match &request.request.head.method {
         Method::Get | Method::Head => files::get::get(http, request),
         Method::Put => files::put::put(http, request),
         Method::Delete => files::delete::delete(http, request),
         Method::Options => files::options::options(http, request),
-        _ => Err(HttpError::NotAllowed(METHODS)),
+        _ => dav::run(http, request),
     }
 }
 

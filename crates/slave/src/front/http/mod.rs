@@ -12,6 +12,7 @@ mod client;
 mod cookie_login;
 mod cookies;
 mod credentials;
+mod dav;
 mod dispatch;
 mod error;
 mod files;

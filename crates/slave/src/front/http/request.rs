@@ -38,7 +38,8 @@ impl CheckedRequest {
 }
 
 /// The methods of files and folders, for `Allow`.
-pub const METHODS: &str = "GET, HEAD, PUT, DELETE, OPTIONS";
+pub const METHODS: &str = "GET, HEAD, PUT, DELETE, OPTIONS, PROPFIND, PROPPATCH, MKCOL, COPY, \
+     MOVE, LOCK, UNLOCK";
 
 /// A request for a file or folder.
 pub struct TreeRequest<'a> {

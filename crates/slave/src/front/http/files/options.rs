@@ -1,4 +1,6 @@
-//! OPTIONS (RFC 9110 section 9.3.7).
+//! OPTIONS (RFC 9110 section 9.3.7, RFC 4918 section 10.1).
+//!
+//! `MS-Author-Via` has Windows choose WebDAV.
 
 use relais_http::{Response, Status};
 
@@ -13,6 +15,7 @@ pub fn options(http: &mut HttpSession, request: &TreeRequest<'_>) -> HttpResult 
 
 /// Answers OPTIONS of the server.
 pub fn all(http: &mut HttpSession, request: &CheckedRequest) -> HttpResult {
-    let response = Response::new(Status::NO_CONTENT).with("Allow", METHODS);
+    let response = Response::new(Status::OK).with("Allow", METHODS);
+    let response = response.with("DAV", "1, 2").with("MS-Author-Via", "DAV");
     http.respond(request, response.with("Accept-Ranges", "bytes"), &[])
 }

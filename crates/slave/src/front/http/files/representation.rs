@@ -22,7 +22,7 @@ const CACHE_CONTROL: &str = "private, no-cache";
 /// Returns the tag of content: its digest, which is the same on all slaves.
 #[must_use]
 pub fn entity_tag(digest: &Digest) -> EntityTag {
-    EntityTag::strong(blake3::Hash::from_bytes(digest.0).to_hex().as_str())
+    EntityTag::of_digest(&digest.0)
 }
 
 /// Returns a time of the tree; times before 1970 become 1970.

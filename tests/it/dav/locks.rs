@@ -1,0 +1,155 @@
+//! A lock on one slave rejects writers of all protocols on another, and survives restarts.
+
+use nix::sys::signal::Signal;
+
+use super::{DavClient, http_address, lock_body, start, start_cluster};
+use crate::cluster::helpers::wait_settled;
+use crate::ftp::{FtpTestClient, ftp_address};
+use crate::harness::{SOON, eventually};
+
+/// Waits until a slave shows a lock on a path, or none.
+#[track_caller]
+fn wait_lock(client: &DavClient, path: &str, token: &str, is_there: bool) {
+    let body = "<propfind xmlns='DAV:'><prop><lockdiscovery/></prop></propfind>";
+    eventually(SOON, "the lock is known", || {
+        let reply = client.request("PROPFIND", path, &["Depth: 0"], body);
+        (reply.status == 207 && reply.body.contains(token) == is_there).then_some(())
+    });
+}
+
+#[test]
+fn a_lock_holds_on_all_slaves_and_protocols() {
+    let (cluster, [a, b]) = start_cluster(&[("docs/f", b"old")]);
+    wait_settled(&cluster);
+    let token = a.lock("/docs/f", "0");
+    wait_lock(&b, "/docs/f", &token, true);
+    // HTTP: no write without the token, by any method.
+    let reply = b.expect(423, "PUT", "/docs/f", &[], "new");
+    assert!(!reply.body.is_empty());
+    b.expect(423, "DELETE", "/docs/f", &[], "");
+    b.expect(423, "MOVE", "/docs/f", &["Destination: /g"], "");
+    b.expect(423, "PROPPATCH", "/docs/f", &[], PROPERTY);
+    b.expect(423, "LOCK", "/docs/f", &[], &lock_body("exclusive"));
+    b.expect(423, "DELETE", "/docs/", &[], "");
+    // FTP.
+    let mut ftp = FtpTestClient::anonymous(ftp_address(&cluster.slaves[1].program, "ftp"));
+    ftp.expect("DELE docs/f", 450);
+    let reply = ftp.upload("STOR docs/f", b"new");
+    assert_eq!(reply.code, 450, "{reply:?}");
+    // Natively.
+    let output = cluster.client().command("rm docs/f");
+    assert!(output.stderr.contains("lock") && output.status != 0, "{output:?}");
+    // With the token each of them writes, also through the other slave.
+    let condition = format!("If: (<{token}>)");
+    b.expect(204, "PUT", "/docs/f", &[&condition], "new");
+    assert_eq!(a.expect(200, "GET", "/docs/f", &[], "").body, "new");
+    b.expect(204, "UNLOCK", "/docs/f", &[&format!("Lock-Token: <{token}>")], "");
+    wait_lock(&a, "/docs/f", &token, false);
+    a.expect(204, "PUT", "/docs/f", &[], "newer");
+}
+
+/// A body that sets a property.
+const PROPERTY: &str = "<propertyupdate xmlns='DAV:'><set><prop><a xmlns='urn:x'>1</a></prop></set>\
+     </propertyupdate>";
+
+#[test]
+fn locks_and_properties_survive_restarts() {
+    let (mut cluster, [a, _]) = start_cluster(&[("f", b"old")]);
+    wait_settled(&cluster);
+    let token = a.lock("/f", "0");
+    a.expect(207, "PROPPATCH", "/f", &[&format!("If: (<{token}>)")], PROPERTY);
+    wait_settled(&cluster);
+    for n in 0..2 {
+        cluster.slaves[n].program.stop(Signal::SIGTERM);
+    }
+    cluster.master.stop(Signal::SIGTERM);
+    cluster.restart_master();
+    for n in 0..2 {
+        cluster.restart_slave(n);
+    }
+    cluster.wait_in_service(2);
+    for n in 0..2 {
+        let client = DavClient::new(http_address(&cluster, n));
+        wait_lock(&client, "/f", &token, true);
+        assert_eq!(client.property("/f", "a").as_deref(), Some("1"));
+        client.expect(423, "PUT", "/f", &[], "new");
+    }
+}
+
+#[test]
+fn a_standalone_slave_keeps_locks_and_properties() {
+    let (mut slave, client) = start(&[("f", b"old")]);
+    let token = client.lock("/f", "infinity");
+    let condition = format!("If: (<{token}>)");
+    client.expect(207, "PROPPATCH", "/f", &[&condition], PROPERTY);
+    slave.program.kill();
+    slave.restart();
+    let client = DavClient::new(ftp_address(&slave.program, "http"));
+    assert_eq!(client.property("/f", "a").as_deref(), Some("1"));
+    client.expect(423, "DELETE", "/f", &[], "");
+    client.expect(204, "DELETE", "/f", &[&condition], "");
+    client.expect(201, "PUT", "/f", &[], "another");
+    assert_eq!(client.property("/f", "a"), None);
+}
+
+#[test]
+fn locks_of_a_folder_cover_what_is_below() {
+    let (_slave, client) = start(&[("docs/f", b"old"), ("free", b"")]);
+    let token = client.lock("/docs/", "infinity");
+    let condition = format!("If: (<{token}>)");
+    client.expect(423, "PUT", "/docs/new", &[], "x");
+    client.expect(423, "MKCOL", "/docs/folder", &[], "");
+    client.expect(423, "MOVE", "/free", &["Destination: /docs/free"], "");
+    client.expect(423, "COPY", "/free", &["Destination: /docs/free"], "");
+    client.expect(423, "LOCK", "/docs/f", &[], &lock_body("shared"));
+    client.expect(412, "PUT", "/docs/new", &["If: (<urn:uuid:0-0>)"], "x");
+    client.expect(412, "PUT", "/free", &[&condition], "x");
+    client.expect(201, "PUT", "/docs/new", &[&format!("If: </docs/> (<{token}>)")], "x");
+    client.expect(201, "MKCOL", "/docs/folder", &[&condition], "");
+    let refreshed = client.expect(200, "LOCK", "/docs/f", &[&condition, "Timeout: Second-50"], "");
+    assert_eq!(refreshed.element("timeout"), "Second-50");
+    assert!(refreshed.element("lockroot").contains("/docs/"), "{refreshed:?}");
+    client.expect(409, "UNLOCK", "/free", &[&format!("Lock-Token: <{token}>")], "");
+    client.expect(204, "UNLOCK", "/docs/f", &[&format!("Lock-Token: <{token}>")], "");
+    client.expect(204, "DELETE", "/docs/", &[], "");
+}
+
+#[test]
+fn a_lock_below_a_folder_is_named() {
+    let (_slave, client) = start(&[("docs/f", b"old")]);
+    client.lock("/docs/f", "0");
+    let reply = client.expect(207, "LOCK", "/docs/", &[], &lock_body("exclusive"));
+    assert!(reply.body.contains("<D:href>/docs/f</D:href>"), "{reply:?}");
+    assert!(reply.body.contains("424 Failed Dependency"), "{reply:?}");
+    client.expect(200, "LOCK", "/docs/", &["Depth: 0"], &lock_body("exclusive"));
+}
+
+#[test]
+fn a_lock_makes_an_empty_file_and_ends_by_itself() {
+    let (_slave, client) = start(&[]);
+    let fields = ["Timeout: Second-2"];
+    let reply = client.expect(201, "LOCK", "/new", &fields, &lock_body("exclusive"));
+    assert_eq!(reply.element("depth"), "infinity");
+    assert_eq!(client.expect(200, "GET", "/new", &[], "").body, "");
+    client.expect(423, "PUT", "/new", &[], "x");
+    eventually(SOON, "the lock ends", || {
+        (client.request("PUT", "/new", &[], "x").status == 204).then_some(())
+    });
+    client.expect(409, "LOCK", "/no/parent", &[], &lock_body("exclusive"));
+    let long = client.expect(201, "LOCK", "/b", &["Timeout: Infinite"], &lock_body("shared"));
+    assert_eq!(long.element("timeout"), "Second-3600");
+}
+
+#[test]
+fn shared_locks_exclude_writers_without_a_token() {
+    let (_slave, client) = start(&[("f", b"old")]);
+    let lock = || {
+        let reply = client.expect(200, "LOCK", "/f", &[], &lock_body("shared"));
+        reply.header("lock-token").to_owned()
+    };
+    let tokens = [lock(), lock()];
+    assert_ne!(tokens[0], tokens[1]);
+    client.expect(423, "LOCK", "/f", &[], &lock_body("exclusive"));
+    client.expect(423, "PUT", "/f", &[], "x");
+    client.expect(204, "PUT", "/f", &[&format!("If: ({})", tokens[1])], "x");
+}
