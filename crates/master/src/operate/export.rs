@@ -125,7 +125,10 @@ fn harmless(json: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use relais_proto::{ChangeId, Digest, FileTime, Lsn, Mode, TreePath};
+    use relais_proto::{
+        ChangeId, ContentHashes, Digest, FileTime, LockRequest, LockToken, Lsn, Mode, PropertyName,
+        Sha256, TreePath,
+    };
 
     #[test]
     fn lines_have_the_documented_fields() {
@@ -152,6 +155,28 @@ mod tests {
             "02".repeat(32)
         );
         assert_eq!(put, format!(r#"{head}"kind":"put","path":"/a/b","size":3,{rest}"#));
+        let property = |local: &str, value: Option<&str>| PropertyChange {
+            name: PropertyName { namespace: "DAV:".into(), local: local.into() },
+            value: value.map(str::to_owned),
+        };
+        let token = LockToken([3; 16]);
+        let lock = LockRequest {
+            token,
+            user: "ann".into(),
+            owner: "<o/>".into(),
+            exclusive: true,
+            deep: false,
+            seconds: 60,
+        };
+        let hashes =
+            ContentHashes { sha256: Sha256([4; 32]), piece_size: 1 << 20, pieces: Vec::new() };
+        let shown = "03".repeat(16);
+        let locked = format!(
+            r#""kind":"lock","path":"/a","token":"{shown}","user":"ann","exclusive":true,{}"#,
+            r#""deep":false,"seconds":60}"#
+        );
+        let unlocked = format!(r#""kind":"unlock","path":"/a","token":"{shown}"}}"#);
+        let hashed = format!(r#""kind":"sha256","of":"1-7","sha256":"{}"}}"#, "04".repeat(32));
         for (change, wanted) in [
             (
                 Change::MakeFolder { path: path("a"), mode: Mode::new(0o755) },
@@ -172,6 +197,16 @@ mod tests {
                 Change::Move { from: path("a"), to: path("b\u{202e}") },
                 r#""kind":"mv","path":"/a","to":"/b\u202e"}"#,
             ),
+            (
+                Change::SetProperties {
+                    path: path("a"),
+                    changes: vec![property("x", Some("v")), property("y", None)],
+                },
+                r#""kind":"properties","path":"/a","set":["{DAV:}x"],"removed":["{DAV:}y"]}"#,
+            ),
+            (Change::Lock { path: path("a"), lock }, locked.as_str()),
+            (Change::Unlock { path: path("a"), token }, unlocked.as_str()),
+            (Change::RecordSha256 { put: Lsn { epoch: 1, number: 7 }, hashes }, hashed.as_str()),
             (
                 Change::Withdraw { of: Lsn { epoch: 1, number: 7 } },
                 r#""kind":"withdraw","of":"1-7"}"#,
