@@ -47,6 +47,10 @@ impl LoginHandler for PeerLogin {
         handler!(self, handler => handler.idle_time())
     }
 
+    fn pending_time(&self) -> Duration {
+        handler!(self, handler => handler.pending_time())
+    }
+
     fn on_input(&mut self, input: &mut Vec<u8>) -> Option<LoginStep<LinkPeer>> {
         handler!(self, handler => handler.on_input(input))
     }

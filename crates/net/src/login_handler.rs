@@ -68,6 +68,12 @@ pub trait LoginHandler {
         limits::LOGIN_TIME
     }
 
+    /// Returns how long the connection may stay in the pool after [`LoginStep::Pending`], even if
+    /// that is longer than its login time.
+    fn pending_time(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// Takes the bytes of one message from `input`; none if it is incomplete.
     ///
     /// It is called again until it returns none, also without new bytes.

@@ -266,7 +266,10 @@ impl<G: LoginHandler> PreAuthConnection<G> {
     /// Prepares a step; true if the handler has to be asked later.
     fn take(&mut self, step: LoginStep<G::Value>) -> bool {
         (self.output, self.after_send) = match step {
-            LoginStep::Pending => return true,
+            LoginStep::Pending => {
+                self.deadline = self.deadline.max(Instant::now() + self.handler.pending_time());
+                return true;
+            }
             LoginStep::Reply(bytes) => (bytes, AfterSend::Read),
             LoginStep::Answer(bytes) => {
                 self.keep();

@@ -183,6 +183,8 @@ frame_types! {
     LoginRefused = 0xcf;
     /// Unfinished uploads by path of the other slaves.
     OtherUploads = 0xd0;
+    /// Has a slave hash a content.
+    HashContent = 0xd1;
 }
 
 impl FrameType {

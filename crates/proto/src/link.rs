@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use crate::codec::wire_messages;
 use crate::{
     ClusterId, FolderId, Lsn, Metrics, PasswordBytes, Refusal, SlaveId, ToMaster, ToSlave,
-    TreePage, limits, wire_enum, wire_struct,
+    TreePage, TreePath, limits, wire_enum, wire_struct,
 };
 
 wire_enum! {
@@ -356,6 +356,10 @@ wire_messages! {
         ForwardedLogin(ForwardedLogin),
         /// Asks the master for a new ticket.
         TicketRenewal(TicketRenewal),
+        /// Has a slave compute the SHA-256 hashes of a file's content, and record them.
+        ///
+        /// There is no answer but the change that records them.
+        HashContent { path: TreePath },
         /// Ticket for a login or a renewal.
         TicketIssued {
             /// Number of the query.

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use log::warn;
 use relais_os::{ProcessMailbox, ProcessMessage};
-use relais_proto::limits;
+use relais_proto::{TreePath, limits};
 use relais_storage::StagedName;
 
 /// A message in a worker's mailbox.
@@ -21,16 +21,19 @@ pub enum WorkerMessage {
     TransferLog(File),
     /// An upload is resumed on another connection, so this worker ends its older connection.
     EndUpload(StagedName),
+    /// The master needs the hashes of a file.
+    HashFile(TreePath),
 }
 
 impl ProcessMessage for WorkerMessage {
-    const MAX_LEN: usize = limits::NAME_PART + 1;
+    const MAX_LEN: usize = limits::PATH + 1;
 
     fn encode(&self) -> (Vec<u8>, Option<BorrowedFd<'_>>) {
         match self {
             Self::Slots => (vec![0], None),
             Self::TransferLog(file) => (vec![1], Some(file.as_fd())),
             Self::EndUpload(name) => ([&[2], name.to_string().as_bytes()].concat(), None),
+            Self::HashFile(path) => ([&[3], path.as_str().as_bytes()].concat(), None),
         }
     }
 
@@ -40,6 +43,9 @@ impl ProcessMessage for WorkerMessage {
             ((1, []), Some(fd)) => Some(Self::TransferLog(fd.into())),
             ((2, name), None) => {
                 StagedName::parse(std::str::from_utf8(name).ok()?).map(Self::EndUpload)
+            }
+            ((3, path), None) => {
+                TreePath::new(std::str::from_utf8(path).ok()?).ok().map(Self::HashFile)
             }
             _ => None,
         }
@@ -67,7 +73,7 @@ pub fn notify<'a>(
 mod tests {
     use std::io::Write;
 
-    use relais_proto::{ChangeId, TreePath};
+    use relais_proto::ChangeId;
 
     use super::*;
 
@@ -87,6 +93,10 @@ mod tests {
         let Some(WorkerMessage::TransferLog(mut file)) = mailbox.take().next() else {
             panic!("no file")
         };
+        let longest = TreePath::new("xy/".repeat(1364) + "xy").unwrap();
+        notify([&mailbox], &WorkerMessage::HashFile(longest.clone()));
+        let Some(WorkerMessage::HashFile(path)) = mailbox.take().next() else { panic!("no path") };
+        assert_eq!(path, longest);
         assert!(mailbox.take().next().is_none());
         file.write_all(b"hello").unwrap();
         drop(file);

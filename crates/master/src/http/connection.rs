@@ -17,8 +17,8 @@ use crate::login::LinkPeer;
 
 /// Time that a kept connection may be idle.
 const KEPT_TIME: Duration = Duration::from_secs(60);
-/// Time for which a request waits until a slave has applied a change that was just made.
-const APPLY_TIME: Duration = Duration::from_secs(1);
+/// Longest time that a request may take in the pool: it may wait 20 s for hashes.
+const WAIT_TIME: Duration = Duration::from_secs(25);
 
 /// The request that a connection is busy with.
 enum Stage {
@@ -35,7 +35,7 @@ enum Stage {
         request: Box<Request>,
         path: TreePath,
         user: AuthenticatedUser,
-        until: Instant,
+        since: Instant,
         _wait: Arc<()>,
     },
 }
@@ -77,21 +77,20 @@ impl HttpConnection {
         }
     }
 
-    /// Answers a request, or lets it wait; `until` is the end of its time to wait.
+    /// Answers a request, or lets it wait; `since` is the beginning of its wait.
     fn serve(
         &mut self,
         request: Box<Request>,
         path: TreePath,
         user: AuthenticatedUser,
-        until: Option<Instant>,
+        since: Option<Instant>,
     ) -> Step {
-        let now = Instant::now();
-        let until = until.unwrap_or(now + APPLY_TIME);
-        match self.site.answer(&request, &path, &user, now < until) {
+        let since = since.unwrap_or_else(Instant::now);
+        match self.site.answer(&request, &path, &user, since.elapsed()) {
             Outcome::Answer(answer) => self.send(&request, answer),
             Outcome::Wait => {
                 let _wait = self.site.begin_wait();
-                self.stage = Stage::Waiting { request, path, user, until, _wait };
+                self.stage = Stage::Waiting { request, path, user, since, _wait };
                 LoginStep::Pending
             }
         }
@@ -133,6 +132,10 @@ impl LoginHandler for HttpConnection {
         KEPT_TIME
     }
 
+    fn pending_time(&self) -> Duration {
+        if matches!(self.stage, Stage::Waiting { .. }) { WAIT_TIME } else { Duration::ZERO }
+    }
+
     fn on_input(&mut self, input: &mut Vec<u8>) -> Option<Step> {
         match RequestHead::parse(input) {
             Ok(None) => None,
@@ -164,8 +167,8 @@ impl LoginHandler for HttpConnection {
                     }
                 })
             }
-            Stage::Waiting { request, path, user, until, _wait } => {
-                match self.serve(request, path, user, Some(until)) {
+            Stage::Waiting { request, path, user, since, _wait } => {
+                match self.serve(request, path, user, Some(since)) {
                     LoginStep::Pending => None,
                     step => Some(step),
                 }

@@ -7,8 +7,10 @@
 mod answer;
 mod authentication;
 mod connection;
+mod hash_requests;
 mod health;
 mod login_cache;
+mod metalink;
 mod redirect;
 mod request;
 mod site;

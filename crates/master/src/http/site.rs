@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use relais_auth::AuthenticatedUser;
 use relais_coordinator::OrderView;
@@ -11,6 +12,7 @@ use relais_web::HostRule;
 
 use super::HttpConfig;
 use super::answer::Answer;
+use super::hash_requests::HashRequests;
 use super::login_cache::VerifiedLogins;
 use super::request::Request;
 use super::url_path::UrlPath;
@@ -22,6 +24,7 @@ pub(crate) struct HttpSite {
     pub(super) view: OrderView,
     pub(super) config: HttpConfig,
     pub(super) logins: VerifiedLogins,
+    pub(super) hash_requests: HashRequests,
     /// The names of this server.
     hosts: HostRule,
     /// Each request that waits for slaves has a copy, so that they can be counted.
@@ -39,7 +42,7 @@ pub(super) enum Route {
 /// What follows from a request of a known user.
 pub(super) enum Outcome {
     Answer(Answer),
-    /// A slave is about to be able to serve it.
+    /// Something that the answer needs is about to come.
     Wait,
 }
 
@@ -51,7 +54,8 @@ impl HttpSite {
     pub fn new(core: Arc<Core>, view: OrderView, config: HttpConfig) -> io::Result<Self> {
         let hosts = HostRule::new(config.hosts.iter().cloned());
         let logins = VerifiedLogins::new()?;
-        Ok(Self { core, view, config, logins, hosts, wait_token: Arc::default() })
+        let (hash_requests, wait_token) = (HashRequests::default(), Arc::default());
+        Ok(Self { core, view, config, logins, hash_requests, hosts, wait_token })
     }
 
     /// Whether a request waits for slaves, and has to be tried again soon.
@@ -92,15 +96,16 @@ impl HttpSite {
         }
     }
 
-    /// Answers a request for a path of the tree. With `waits` false it does not ask to wait.
+    /// Answers a request for a path of the tree that has waited for this time.
     pub(super) fn answer(
         &self,
         request: &Request,
         path: &TreePath,
         user: &AuthenticatedUser,
-        waits: bool,
+        waited: Duration,
     ) -> Outcome {
-        self.redirect(request, path, user, waits)
+        let metalink = self.metalink(request, path, user, waited);
+        metalink.unwrap_or_else(|| self.redirect(request, path, user, waited))
     }
 }
 

@@ -4,7 +4,9 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use relais_auth::UrlSignature;
-use relais_proto::{HttpListeners, ToMaster, TreePath};
+use relais_proto::{
+    Change, ChangeId, ChangeRequest, ContentHashes, HttpListeners, Sha256, ToMaster, TreePath,
+};
 
 use super::changes::{committed_up_to, join, propose, put, say, version};
 use super::*;
@@ -225,6 +227,69 @@ fn slaves_that_serve_no_http_are_not_named() {
     for _ in 0..4 {
         assert_eq!(get(&master, "/").field("Location"), "http://127.0.0.1:8002/");
     }
+}
+
+#[test]
+fn a_metalink_waits_for_hashes_that_one_slave_computes() {
+    let (master, mut one, mut two) = cluster();
+    applied(&mut one, 1);
+    applied(&mut two, 1);
+    holds(&mut two, 1);
+    wait_for_copies(&master, "/a", 2);
+    let http = master.http;
+    let ask_for = |target: &'static str, accept: &'static str| {
+        std::thread::spawn(move || {
+            let mut stream = TcpStream::connect(http).unwrap();
+            let fields = format!("Host: localhost\r\n{accept}");
+            exchange(&mut stream, &format!("GET {target} HTTP/1.1\r\n{fields}\r\n"))
+        })
+    };
+    let waiting = [
+        ask_for("/a?meta4", ""),
+        ask_for("/a", "Accept: application/metalink4+xml\r\n"),
+        ask_for("/a?meta4", ""),
+    ];
+    let holder = if asked_of(&mut one, &mut two) == 1 { &mut one } else { &mut two };
+    // aria2 takes the file while there are no hashes.
+    let either = "Accept: */*,application/metalink4+xml\r\n";
+    assert_eq!(ask(&master, "GET", "/a", either).status(), 307);
+    let hashes =
+        ContentHashes { sha256: Sha256([0xab; 32]), piece_size: 1 << 20, pieces: Vec::new() };
+    let change = Change::RecordSha256 { put: version(1), hashes };
+    propose(holder, ChangeRequest { id: ChangeId([9; 16]), change, ..put(9, "x") });
+    for waiting in waiting {
+        let answer = waiting.join().unwrap();
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.field("Content-Type"), "application/metalink4+xml");
+        assert_eq!(answer.body.matches("<url ").count(), 2);
+        assert!(answer.body.contains(&"ab".repeat(32)) && answer.body.contains("<size>3</size>"));
+    }
+    assert_eq!(ask(&master, "GET", "/a", either).status(), 200);
+    let redirect = get(&master, "/a");
+    assert!(redirect.field("Digest").starts_with("SHA-256=q6ur"));
+    assert!(redirect.field("Repr-Digest").starts_with("sha-256=:q6ur"));
+    assert_eq!(redirect.all("Link").len(), 2);
+    assert_eq!(get(&master, "/?meta4").status(), 307, "a folder");
+    assert_eq!(get(&master, "/b?meta4").status(), 404);
+}
+
+/// Returns which slave the master asks to hash `/a`; it asks one alone.
+fn asked_of(one: &mut Connection, two: &mut Connection) -> u8 {
+    for (n, connection) in [(1, one), (2, two)] {
+        connection.set_silence(Duration::from_millis(500));
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(500) {
+            match next(connection) {
+                Ok(LinkMessage::HashContent { path }) => {
+                    assert_eq!(path.as_str(), "a");
+                    return n;
+                }
+                Ok(_) => beaten(connection),
+                Err(_) => break,
+            }
+        }
+    }
+    panic!("no slave is asked");
 }
 
 #[test]

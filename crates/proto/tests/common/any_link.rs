@@ -251,6 +251,7 @@ fn opening() -> impl Strategy<Value = LinkMessage> {
             .prop_map(|(folder, listen, advertise, lsn, http)| {
                 LinkMessage::Register(Registration { folder, listen, advertise, lsn, http })
             }),
+        path().prop_map(|path| LinkMessage::HashContent { path }),
         (lsn(), any::<u64>()).prop_map(|(lsn, time_ms)| LinkMessage::Registered { lsn, time_ms }),
     ]
 }

@@ -45,7 +45,9 @@ pub fn fields() -> Vec<Field> {
 }
 
 fn service() -> Vec<Field> {
-    use FrameType::{Heartbeat, Line, Operate, Peers, Register, ReportEnd, SlaveReport};
+    use FrameType::{
+        HashContent, Heartbeat, Line, Operate, Peers, Register, ReportEnd, SlaveReport,
+    };
     vec![
         field("listen", Register, 8, vec![0; 16], |n| repeat(V4, n, 2 + MARK + 2)),
         field("advertise", Register, 1024, vec![0; 16 + 2], |n| text(n, MARK + 2)),
@@ -61,6 +63,7 @@ fn service() -> Vec<Field> {
         field("halted", ReportEnd, 1024, vec![0; MARK], |n| text(n, 24)),
         field("slaves", Peers, 64, vec![], |n| repeat(&[0; 16 + 16 + 2], n, 1)),
         field("addresses", Peers, 8, [[0, 1].as_slice(), &[0; 32]].concat(), |n| repeat(V4, n, 1)),
+        field("path to hash", HashContent, 4095, vec![], |n| path(n, 0)),
         field("slave to drain", Operate, 1024, vec![0], |n| text(n, 0)),
         field("slave that is ready", Operate, 1024, vec![1], |n| text(n, 0)),
         field("slave to forget", Operate, 1024, vec![2], |n| text(n, 0)),

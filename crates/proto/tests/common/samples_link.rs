@@ -160,6 +160,8 @@ fn opening() -> Vec<Named> {
         ("link-proof", LinkMessage::LinkProof { proof: [4; 32] }),
         ("register-min", register(Vec::new(), String::new(), LOW, None)),
         ("register-max", register(addrs(limits::ADDRESSES), text(), HIGH, Some(http))),
+        ("hash-content-min", LinkMessage::HashContent { path: path("a") }),
+        ("hash-content-max", LinkMessage::HashContent { path: path_of(limits::PATH) }),
         ("registered-min", LinkMessage::Registered { lsn: LOW, time_ms: 0 }),
         ("registered-max", LinkMessage::Registered { lsn: HIGH, time_ms: u64::MAX }),
     ]

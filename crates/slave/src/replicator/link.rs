@@ -33,6 +33,7 @@ use crate::config::Cluster;
 use crate::context::SlaveContext;
 use crate::generation::GenerationFile;
 use crate::thread::OwnedThread;
+use crate::worker_message::{WorkerMessage, notify};
 
 /// Shortest and longest pause between two attempts to reach the master.
 const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
@@ -85,6 +86,7 @@ impl MasterLink {
             retries: None,
             id_conflict: IdConflict::default(),
             generation: GenerationFile::open(&context.own.folder)?,
+            hashed: 0,
             last_error: String::new(),
             dialer: Dialer::new(context.config.tls.encrypt)?,
         };
@@ -139,6 +141,8 @@ struct LinkThread {
     id_conflict: IdConflict,
     /// The file with the generation of the accounts.
     generation: GenerationFile,
+    /// Index of the worker that has hashed a content for the master last.
+    hashed: usize,
     /// The last logged error, so that it is logged once.
     last_error: String,
     dialer: Dialer,
@@ -340,6 +344,12 @@ impl LinkThread {
             }
             LinkMessage::TicketIssued { query, .. } | LinkMessage::LoginRefused { query, .. } => {
                 self.logins.answer(query, message);
+                return Ok(());
+            }
+            LinkMessage::HashContent { path } => {
+                let mailboxes = &self.context.mailboxes;
+                self.hashed = (self.hashed + 1) % mailboxes.len().max(1);
+                notify(mailboxes.get(self.hashed), &WorkerMessage::HashFile(path));
                 return Ok(());
             }
             LinkMessage::OtherUploads(keys) => {

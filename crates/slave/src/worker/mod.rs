@@ -4,6 +4,7 @@
 //! scoreboard and the mailboxes with other processes. It ends when the supervisor says so through
 //! the control socket, or is gone.
 
+mod content_hash;
 mod session_pool;
 mod wait_queue;
 mod worker_login;
@@ -113,6 +114,7 @@ fn read_mailbox(pool: &SessionPool) {
                 }
             }
             WorkerMessage::EndUpload(name) => pool.engine.end_upload(&name),
+            WorkerMessage::HashFile(path) => content_hash::begin(&pool.engine, path),
         }
     }
 }
