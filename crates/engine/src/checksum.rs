@@ -12,11 +12,12 @@ use crate::context::SessionContext;
 use crate::keep_alive::KeepAlive;
 use crate::remote_content::RemoteContent;
 use crate::session::Session;
+use crate::sha256::stored;
 
 /// How a checksum is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChecksumAlgorithm {
-    /// SHA-256 of FIPS 180-4.
+    /// SHA-256 of FIPS 180-4, which may be known for whole files.
     Sha256,
     /// BLAKE3 with 32 bytes, which is known for whole files.
     Blake3,
@@ -101,10 +102,16 @@ impl Session {
                 let facts = content::check_wanted(context, &path, &file, IfMatch::Any, keepalive)?;
                 let range = range_of(&path, range, file.meta.size)?;
                 let is_whole = range == (0..file.meta.size);
-                let known = facts.digest.filter(|_| is_whole);
-                let value = match known {
-                    Some(digest) if algorithm == ChecksumAlgorithm::Blake3 => digest.0.to_vec(),
-                    _ => compute(context, (&path, &file), algorithm, &range, keepalive)?,
+                let known = match algorithm {
+                    ChecksumAlgorithm::Blake3 => facts.digest.map(|digest| digest.0),
+                    ChecksumAlgorithm::Sha256 => {
+                        stored(context, facts.content)?.map(|hashes| hashes.sha256.0)
+                    }
+                    ChecksumAlgorithm::Md5 | ChecksumAlgorithm::Crc32 => None,
+                };
+                let value = match known.filter(|_| is_whole) {
+                    Some(value) => value.to_vec(),
+                    None => compute(context, (&path, &file), algorithm, &range, keepalive)?,
                 };
                 Ok(Checksum { range, value })
             })

@@ -69,10 +69,11 @@ impl Session {
         }))
     }
 
-    /// Prepares to lock a file or folder. The session fills in the name of the user.
+    /// Prepares to lock a file or folder. The session fills in the name of the user. A lock lasts
+    /// for [`limits::LOCK_SECONDS`] at most.
     ///
     /// # Errors
-    /// As [`Session::make_folder`].
+    /// [`ErrorCode::Limit`] for an owner that is too long; as [`Session::make_folder`].
     pub fn lock(
         &self,
         id: ChangeId,
@@ -83,7 +84,12 @@ impl Session {
         let command = LoggedCommand::Lock;
         self.prepare(command, (path, None), Expect::Any, keepalive, |principal| {
             let path = principal.resolve(path)?;
-            let lock = LockRequest { user: principal.user.clone(), ..lock };
+            if lock.owner.len() > limits::LOCK_OWNER {
+                let message = format!("the owner has more than {} bytes", limits::LOCK_OWNER);
+                return Err(Refusal::at(&path, ErrorCode::Limit, message));
+            }
+            let (user, seconds) = (principal.user.clone(), lock.seconds.min(limits::LOCK_SECONDS));
+            let lock = LockRequest { user, seconds, ..lock };
             let mut kind = b"lock ".to_vec();
             lock.encode(&mut Encoder::new(&mut kind));
             let id = bind_id(principal, id, &kind, &[&path], None);
@@ -91,7 +97,7 @@ impl Session {
         })
     }
 
-    /// Prepares to extend a lock that covers a path, which may be above the path.
+    /// Prepares to extend a lock that covers a path, which may have been made above the path.
     ///
     /// # Errors
     /// [`ErrorCode::Changed`] if no lock of the user with this token covers the path; as
@@ -108,14 +114,14 @@ impl Session {
         self.prepare(command, (path, None), Expect::Any, keepalive, |principal| {
             let path = principal.resolve(path)?;
             let (path, Lock { owner, exclusive, deep, .. }) = self.own_lock(&path, token)?;
-            let user = principal.user.clone();
+            let (user, seconds) = (principal.user.clone(), seconds.min(limits::LOCK_SECONDS));
             let lock = LockRequest { token, user, owner, exclusive, deep, seconds };
             let id = bind_id(principal, id, b"refresh", &[&path], Some(seconds.into()));
             Ok((id, Change::Lock { path, lock }))
         })
     }
 
-    /// Prepares to end a lock that covers a path, which may be above the path.
+    /// Prepares to end a lock that covers a path, which may have been made above the path.
     ///
     /// # Errors
     /// As [`Self::refresh_lock`].

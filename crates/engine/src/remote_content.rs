@@ -8,13 +8,14 @@ use std::fs::File;
 use std::sync::Arc;
 
 use relais_proto::{
-    Digest, Endpoint, ErrorCode, IfMatch, Lsn, PeerSlave, Refusal, SlaveId, TreePath,
+    ContentHashes, Digest, Endpoint, ErrorCode, IfMatch, Lsn, PeerSlave, Refusal, SlaveId, TreePath,
 };
 
 use crate::content::{Content, Located, ReadFailure, available, check_unchanged};
 use crate::context::SessionContext;
 use crate::keep_alive::KeepAlive;
 use crate::session::Session;
+use crate::sha256::stored;
 use crate::transfer_log::{LoggedCommand, TransferRecord};
 
 /// Content of a file, wherever it is.
@@ -145,6 +146,14 @@ impl RemoteContent {
             record: TransferRecord::default(),
             bytes: 0,
         })
+    }
+
+    /// Returns the SHA-256 hashes if they are known.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Storage`] if the catalogue cannot be read.
+    pub fn known_sha256(&self) -> Result<Option<ContentHashes>, Refusal> {
+        stored(&self.context, Some(self.version))
     }
 
     /// Returns the path from the root of the tree.

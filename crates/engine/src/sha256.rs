@@ -145,7 +145,10 @@ impl KeepAlive for Unattended<'_> {
 }
 
 /// Returns the stored hashes of a put's content.
-fn stored(context: &SessionContext, put: Option<Lsn>) -> Result<Option<ContentHashes>, Refusal> {
+pub(crate) fn stored(
+    context: &SessionContext,
+    put: Option<Lsn>,
+) -> Result<Option<ContentHashes>, Refusal> {
     put.map_or(Ok(None), |put| context.with_catalogue(|store| store.content_hashes(put)))
 }
 

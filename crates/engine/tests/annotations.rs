@@ -125,10 +125,17 @@ fn locks_are_seen_from_the_root_of_each_user() {
         assert_eq!(locks(&bob, "d", false), [at("/d", 1)]);
         assert_eq!(code(lock(&mut bob, 7, "d", request(3, false))), ErrorCode::Denied);
         assert_eq!(code(lock(&mut eve, 8, "none", request(3, false))), ErrorCode::NotFound);
+        let owner = "o".repeat(limits::LOCK_OWNER + 1);
+        let long = LockRequest { owner, ..request(3, false) };
+        assert_eq!(code(lock(&mut eve, 8, "f", long)), ErrorCode::Limit);
+        lock(&mut eve, 8, "f", LockRequest { seconds: u32::MAX, ..request(3, false) }).unwrap();
+        let found = eve.locks(&path("f"), false, &mut patient()).unwrap();
+        let expires = found.iter().map(|found| found.lock.expires_ms).max().unwrap();
+        assert_eq!(expires, 1 + 1000 * u64::from(limits::LOCK_SECONDS));
     });
     let log = fixture.log();
     let of = |command: &str| log.iter().filter(|line| line[0] == command).count();
-    assert_eq!((of("lock"), of("unlock")), (4, 2));
+    assert_eq!((of("lock"), of("unlock")), (6, 2));
 }
 
 #[test]
