@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
-/// An algorithm of the HASH command (`draft-bryan-ftpext-hash`, section 4).
+/// An algorithm of the HASH command (`draft-bryan-ftpext-hash`, section 3.1).
 ///
 /// The names are those of the IANA registry; BLAKE3 is our extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

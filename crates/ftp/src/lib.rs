@@ -29,7 +29,7 @@ pub mod time;
 
 pub use command::{
     COMMANDS, Command, CommandInfo, DataProtection, EpsvRequest, HashOption, OptsCommand,
-    ParseError, SITE_COMMANDS, SiteCommand, TransferType,
+    ParseError, RangeRequest, SITE_COMMANDS, SiteCommand, TransferType,
 };
 pub use facts::{Fact, FactSet};
 pub use features::{features, help, site_help};

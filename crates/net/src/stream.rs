@@ -89,9 +89,21 @@ impl Stream {
     /// Continues the handshake, if there is one, as far as the socket allows.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] if it has not ended.
-    pub(crate) fn continue_handshake(&self) -> io::Result<()> {
+    /// [`io::ErrorKind::WouldBlock`] if it has not ended; the reason why it failed.
+    pub fn continue_handshake(&self) -> io::Result<()> {
         self.tls.as_ref().map_or(Ok(()), |tls| tls.continue_handshake(&self.socket))
+    }
+
+    /// An entry to wait until [`Self::continue_handshake`] can make progress.
+    #[must_use]
+    pub fn handshake_fd(&self) -> PollFd<'_> {
+        self.poll_fd(self.tls.as_ref().map_or(PollFlags::IN, |tls| tls.handshake_needs()))
+    }
+
+    /// Whether its TLS session resumes an earlier one.
+    #[must_use]
+    pub fn is_resumed(&self) -> bool {
+        self.resumption().is_some_and(|(_, is_resumed)| is_resumed)
     }
 
     /// Returns the channel binding; none without encryption or before the end of the handshake.

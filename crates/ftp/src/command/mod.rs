@@ -23,7 +23,8 @@ mod transfer;
 pub use error::ParseError;
 pub use info::CommandInfo;
 pub use model::{
-    Command, DataProtection, EpsvRequest, HashOption, OptsCommand, SiteCommand, TransferType,
+    Command, DataProtection, EpsvRequest, HashOption, OptsCommand, RangeRequest, SiteCommand,
+    TransferType,
 };
 pub use site::SITE_COMMANDS;
 pub use table::COMMANDS;

@@ -58,8 +58,7 @@ pub enum Command {
     /// Bytes that an upload needs.
     Allo(u64),
     Rest(u64),
-    /// The range; `None` resets it.
-    Rang(Option<ByteRange>),
+    Rang(RangeRequest),
     Abor,
     List(ListOptions),
     Nlst(ListOptions),
@@ -153,4 +152,15 @@ pub enum TransferType {
     Ascii,
     /// TYPE I and TYPE L 8.
     Image,
+}
+
+/// The argument of RANG (`draft-bryan-ftp-range`, section 3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RangeRequest {
+    /// These bytes.
+    Bytes(ByteRange),
+    /// The whole file: `1 0`.
+    Whole,
+    /// A first byte behind the last one. It is refused, and resets an earlier range.
+    Invalid,
 }

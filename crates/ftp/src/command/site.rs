@@ -10,11 +10,11 @@ use crate::time::{parse_time, parse_utime};
 
 /// The commands of SITE.
 pub const SITE_COMMANDS: &[CommandInfo] = &[
-    CommandInfo::new("SITE CHMOD", "<octal mode> <path>", chmod).writing(),
+    CommandInfo::new("SITE CHMOD", "<octal mode> <path>", chmod),
     CommandInfo::new("SITE HELP", "[<command>]", |argument| {
         Ok(Command::Site(SiteCommand::Help(argument.optional()?)))
     }),
-    CommandInfo::new("SITE UTIME", "<YYYYMMDDhhmm[ss]> <path>", utime).writing(),
+    CommandInfo::new("SITE UTIME", "<YYYYMMDDhhmm[ss]> <path>", utime),
 ];
 
 /// Reads a command of SITE.

@@ -4,7 +4,7 @@ use relais_proto::limits;
 
 use crate::command::argument::{Argument, number, one};
 use crate::command::error::{ParseError, Parsed};
-use crate::command::model::{Command, TransferType};
+use crate::command::model::{Command, RangeRequest, TransferType};
 use crate::list_options::ListOptions;
 use crate::range::ByteRange;
 
@@ -64,9 +64,11 @@ pub(super) fn rang(argument: Argument<'_>) -> Parsed {
     let [start, last] = words.as_slice() else { return Err(ParseError::syntax()) };
     let start = number(start, limits::FILE_SIZE)?;
     match (start, number(last, limits::FILE_SIZE - 1)?) {
-        (1, 0) => Ok(Command::Rang(None)),
-        (start, last) if start > last => Err(ParseError::syntax()),
-        (start, last) => Ok(Command::Rang(Some(ByteRange { start, end: Some(last + 1) }))),
+        (1, 0) => Ok(Command::Rang(RangeRequest::Whole)),
+        (start, last) if start > last => Ok(Command::Rang(RangeRequest::Invalid)),
+        (start, last) => {
+            Ok(Command::Rang(RangeRequest::Bytes(ByteRange { start, end: Some(last + 1) })))
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod telnet;
 
+use std::collections::VecDeque;
+
 use thiserror::Error;
 
 use crate::reply::Reply;
@@ -44,6 +46,8 @@ pub struct LineBuffer {
     /// Whether the last character was a carriage return.
     after_return: bool,
     telnet: TelnetFilter,
+    /// Lines that were returned before and are returned again, oldest first.
+    put_back: VecDeque<Result<Vec<u8>, LineError>>,
 }
 
 impl LineBuffer {
@@ -58,6 +62,9 @@ impl LineBuffer {
     ///
     /// A bad line gives one error. Its bytes are dropped up to its end, and later lines follow.
     pub fn next_line(&mut self) -> Option<Result<Vec<u8>, LineError>> {
+        if let Some(line) = self.put_back.pop_front() {
+            return Some(line);
+        }
         while let Some(byte) = self.input.get(self.taken) {
             self.taken += 1;
             let at_start = self.line.is_empty() && self.error.is_none();
@@ -79,6 +86,11 @@ impl LineBuffer {
         None
     }
 
+    /// Has lines that were taken, and not used, be returned again before all others.
+    pub fn put_back(&mut self, lines: VecDeque<Result<Vec<u8>, LineError>>) {
+        self.put_back = lines;
+    }
+
     /// Returns whether no byte is held: neither of a complete line nor of an unfinished one.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -90,7 +102,10 @@ impl LineBuffer {
     /// Bytes of a line that is dropped, and Telnet commands that are already removed, do not count.
     #[must_use]
     pub fn pending_len(&self) -> usize {
-        self.input.len() - self.taken + self.line.len() + usize::from(self.after_return)
+        let put_back: usize =
+            self.put_back.iter().map(|line| line.as_ref().map_or(1, |line| line.len() + 1)).sum();
+        let line = self.line.len() + usize::from(self.after_return);
+        self.input.len() - self.taken + line + put_back
     }
 
     /// Drops everything, for example what was sent in the clear before a TLS handshake.

@@ -110,3 +110,19 @@ fn pending_bytes_are_counted() {
     assert_eq!(buffer.next_line(), None);
     assert_eq!(buffer.pending_len(), 2);
 }
+
+#[test]
+fn lines_that_are_put_back_come_first() {
+    let mut buffer = LineBuffer::default();
+    buffer.push(b"third\r\nfour");
+    buffer.put_back([Ok(b"first".to_vec()), Err(LineError::TooLong)].into());
+    assert_eq!(buffer.pending_len(), 6 + 1 + 11);
+    let mut lines = || buffer.next_line();
+    assert_eq!(lines(), Some(Ok(b"first".to_vec())));
+    assert_eq!(lines(), Some(Err(LineError::TooLong)));
+    assert_eq!(lines(), Some(Ok(b"third".to_vec())));
+    assert_eq!(lines(), None);
+    buffer.put_back([Ok(b"USER injected".to_vec())].into());
+    buffer.clear();
+    assert!(buffer.is_empty() && buffer.next_line().is_none());
+}

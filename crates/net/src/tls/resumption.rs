@@ -19,10 +19,10 @@ type ConnectionId = [u8; 16];
 /// Which side of a data connection sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DataDirection {
-    /// This side. The peer reads, so it can be given a new ticket: some use each ticket once.
+    /// This side. The peer reads, so it gets a new ticket at once: some use each ticket once.
     Sending,
-    /// The peer. It would leave a ticket unread, and its socket would then reset the connection
-    /// instead of closing it.
+    /// The peer. It could leave a ticket unread, and its socket would then reset the connection
+    /// instead of closing it. So it gets a new ticket after its closing alert, if it still reads.
     Receiving,
 }
 
@@ -101,7 +101,13 @@ impl Resumption {
         self.is_confirmed.load(Ordering::Relaxed)
     }
 
-    fn is_control(&self) -> bool {
+    /// Whether new tickets are sent only with the closing alert.
+    pub fn holds_tickets(&self) -> bool {
+        matches!(self.purpose, Purpose::Data(_, DataDirection::Receiving))
+    }
+
+    /// Whether it is that of a control connection.
+    pub fn is_control(&self) -> bool {
         matches!(self.purpose, Purpose::Control(_))
     }
 
@@ -125,7 +131,7 @@ impl ProducesTickets for Resumption {
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
         match &self.purpose {
             Purpose::Control(id) => self.secret.encrypt([id, plain].concat()),
-            Purpose::Data(Some(sessions), DataDirection::Sending) if self.is_confirmed() => {
+            Purpose::Data(Some(sessions), _) if self.is_confirmed() => {
                 self.secret.encrypt([sessions.ids.first()?, plain].concat())
             }
             Purpose::Data(..) => None,
@@ -189,9 +195,9 @@ mod tests {
             assert_eq!(data.decrypt(&ours).as_deref(), Some(&b"session"[..]));
             assert!(!data.enabled() && data.encrypt(b"session").is_none(), "not confirmed");
             data.confirm();
-            let next = data.encrypt(b"session").filter(|_| data.enabled());
-            assert_eq!(next.is_some(), direction == DataDirection::Sending);
-            assert!(next.is_none_or(|ticket| data.decrypt(&ticket).is_some()));
+            let next = data.encrypt(b"session").filter(|_| data.enabled()).unwrap();
+            assert!(data.decrypt(&next).is_some());
+            assert_eq!(data.holds_tickets(), direction == DataDirection::Receiving);
         }
         // The client of `own` has resumed the session of `other`.
         assert!(own.decrypt(&theirs).is_some());

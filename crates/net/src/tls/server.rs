@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::server::NoServerSessionStorage;
-use rustls::{HandshakeKind, ServerConfig, ServerConnection, SupportedProtocolVersion};
+use rustls::{ServerConfig, ServerConnection, SupportedProtocolVersion};
 
 use super::certificate::ServerCertificate;
 use super::info;
@@ -15,6 +15,12 @@ use super::resumption::{DataDirection, Resumption};
 use super::session::TlsSession;
 use super::tickets::TicketSecret;
 use crate::stream::Stream;
+
+/// Tickets that a control connection issues with TLS 1.3.
+///
+/// Some clients use each ticket once, and a data connection on which the client sends may issue none
+/// in time. Clients such as those of rustls keep 8.
+const CONTROL_TICKETS: usize = 8;
 
 /// The TLS configuration of a listener.
 #[derive(Debug, Clone)]
@@ -98,27 +104,25 @@ impl TlsServer {
         stream.shake_hands(Instant::now() + timeout).map(drop)
     }
 
-    /// Encrypts a data connection, as [`Self::accept`]; returns whether it resumes `control`.
+    /// Begins to encrypt a data connection; [`Stream::continue_handshake`] runs the handshake.
     ///
     /// Only the client of the control connection can resume that connection's session, and no other
-    /// session is resumed.
+    /// session is resumed: see [`Stream::is_resumed`].
     ///
     /// # Errors
-    /// The handshake failed or took too long.
-    pub fn accept_data(
+    /// The TLS library cannot be set up.
+    pub fn begin_data(
         &self,
         stream: &mut Stream,
         control: &Stream,
         direction: DataDirection,
-        timeout: Duration,
-    ) -> io::Result<bool> {
-        let Some(secret) = self.tickets.clone() else {
-            return self.accept(stream, timeout).map(|()| false);
-        };
-        let resumption = Resumption::of_data(secret, control.resumption(), direction);
-        stream.encrypt(self.begin_with(Some(Arc::new(resumption)))?);
-        let tls = stream.shake_hands(Instant::now() + timeout)?;
-        Ok(tls.handshake_kind() == Some(HandshakeKind::Resumed))
+    ) -> io::Result<()> {
+        let resumption = self
+            .tickets
+            .clone()
+            .map(|secret| Arc::new(Resumption::of_data(secret, control.resumption(), direction)));
+        stream.encrypt(self.begin_with(resumption)?);
+        Ok(())
     }
 
     /// Whether a peer at this address may connect without encryption.
@@ -142,6 +146,9 @@ impl TlsServer {
         if let Some(resumption) = &resumption {
             let config = Arc::make_mut(&mut config);
             config.ticketer = resumption.clone();
+            if resumption.is_control() {
+                config.send_tls13_tickets = CONTROL_TICKETS;
+            }
             config.session_storage = resumption.clone();
         }
         let tls = ServerConnection::new(config).map_err(info::other)?;

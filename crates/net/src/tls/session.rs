@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use relais_proto::limits;
 use rustix::event::PollFlags;
 use rustix::net::SendFlags;
-use rustls::HandshakeKind;
+use rustls::{HandshakeKind, ProtocolVersion};
 use socket2::Socket;
 
 use super::info::{self, ChannelBinding};
@@ -124,6 +124,9 @@ impl TlsSession {
     pub fn continue_handshake(&self, socket: &Socket) -> io::Result<()> {
         let (mut input, mut state) = (self.input.lock(), self.state.lock());
         loop {
+            if self.holds_output(&state) {
+                return Ok(());
+            }
             state.send(socket)?;
             if !state.tls.is_handshaking() {
                 return Ok(());
@@ -132,6 +135,24 @@ impl TlsSession {
                 input.receive(socket)?;
             }
             state.take_in(socket, &mut input)?;
+            self.note_resumption(&state);
+        }
+    }
+
+    /// Whether all that is left to send are tickets, which wait for the closing alert.
+    ///
+    /// With TLS 1.2 the tickets precede the end of the handshake.
+    fn holds_output(&self, state: &TlsState) -> bool {
+        !state.tls.is_handshaking()
+            && state.tls.protocol_version() == Some(ProtocolVersion::TLSv1_3)
+            && self.resumption.as_ref().is_some_and(|resumption| resumption.holds_tickets())
+    }
+
+    /// Returns what the socket has to be ready for before the handshake can continue.
+    pub fn handshake_needs(&self) -> PollFlags {
+        match self.state.lock().tls.wants_write() {
+            true => PollFlags::OUT,
+            false => PollFlags::IN,
         }
     }
 

@@ -5,7 +5,7 @@ mod transfer;
 
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
-use relais_ftp::{COMMANDS, Command, CommandInfo, SITE_COMMANDS};
+use relais_ftp::{COMMANDS, CommandInfo, SITE_COMMANDS};
 
 use super::{FtpTestClient, start_ftp};
 use crate::accounts;
@@ -165,7 +165,7 @@ fn each_command_has_its_code_in_each_state() {
 }
 
 /// The table is complete: each command with a good argument, and with none and a bad one if it can
-/// have them; its codes agree with the table of commands.
+/// have them.
 #[test]
 fn the_table_has_each_command() {
     for info in COMMANDS.iter().chain(SITE_COMMANDS) {
@@ -174,16 +174,6 @@ fn the_table_has_each_command() {
         assert!(!own.is_empty(), "{}", info.name);
         assert!(has(&|code| (200..400).contains(&code)) || needs_tls(info), "{}", info.name);
         assert!(has(&|code| code >= 500), "{} with a bad argument", info.name);
-        for row in own {
-            if Command::parse(row.line.as_bytes()).is_ok() && info.name != "SITE" {
-                let is_refused = row.codes[0] == 530;
-                assert_eq!(is_refused, info.needs_login, "{}", row.line);
-                let is_done = (200..300).contains(&row.codes[3]);
-                let is_denied = row.codes[2] == 550;
-                let is_setting = info.name == "MDTM" && row.line.contains("000 ");
-                assert!(!is_done || is_denied == (info.writes || is_setting), "{}", row.line);
-            }
-        }
         if !info.syntax.is_empty() && !info.syntax.starts_with('[') && info.name != "PASS" {
             let bare = ROWS.iter().find(|row| row.line == info.name).expect(info.name);
             assert_eq!(bare.codes, [501; 4], "{}", info.name);

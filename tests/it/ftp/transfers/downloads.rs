@@ -29,6 +29,15 @@ fn retr_sends_whole_files_offsets_and_ranges() {
         assert!(ftp.get("RETR f") == bytes[first..end], "{first}..={last}");
     }
     assert!(ftp.get("RETR f") == bytes, "RANG is for one transfer");
+    // Behind the end there is nothing; an invalid range resets the one before it.
+    for kind in ["TYPE A", "TYPE I"] {
+        ftp.expect(kind, 200);
+        ftp.expect("RANG 9000000 9000009", 350);
+        assert!(ftp.get("RETR f").is_empty(), "{kind}");
+    }
+    ftp.expect("RANG 5 9", 350);
+    ftp.expect("RANG 9 5", 501);
+    assert!(ftp.get("RETR f") == bytes);
     ftp.expect("REST 3000001", 350);
     drop(ftp.passive());
     ftp.expect("RETR f", 554);

@@ -204,7 +204,8 @@ impl Control {
         }
         while let Some(line) = self.input.next_line() {
             match line.as_deref().map(Command::parse) {
-                Ok(Ok(Command::Abor)) => self.is_aborted = true,
+                // A second one is a command of its own, with its own reply.
+                Ok(Ok(Command::Abor)) if !self.is_aborted => self.is_aborted = true,
                 Ok(Ok(Command::Stat(None))) => self.send(&self.activity.reply())?,
                 _ => {
                     self.queued_bytes += length(&line);
@@ -225,6 +226,11 @@ impl Control {
     fn is_readable(&self) -> io::Result<bool> {
         let came = self.stream.poll(PollFlags::IN, Some(Duration::ZERO))?;
         Ok(self.stream.has_input() || came.contains(PollFlags::IN))
+    }
+
+    /// Whether ABOR has come for the command that runs.
+    pub fn is_aborted(&self) -> bool {
+        self.is_aborted
     }
 
     /// Takes the ABOR that has come for the command that ran, if one has.
@@ -319,7 +325,8 @@ impl Control {
 
     /// Ends the session's use of the connection; returns it with the input that is not used yet.
     #[must_use]
-    pub fn into_parts(self) -> (Arc<Stream>, LineBuffer) {
+    pub fn into_parts(mut self) -> (Arc<Stream>, LineBuffer) {
+        self.input.put_back(self.queued);
         (self.stream, self.input)
     }
 }

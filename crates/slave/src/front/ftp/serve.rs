@@ -10,11 +10,12 @@ use log::{debug, info};
 use relais_engine::{Engine, Session};
 use relais_ftp::{Command, DataProtection, LineBuffer, Reply};
 use relais_net::Stream;
-use relais_proto::{LogRateLimiter, Refusal};
+use relais_proto::{ErrorCode, LogRateLimiter, Refusal};
 
 use super::FtpContext;
 use super::commands;
 use super::control::Received;
+use super::data::Interruption;
 use super::refusals::{ends_session, reply_to};
 use super::session::{CommandError, CommandResult, FtpSession, FtpStart, NextStep};
 use crate::front::native::login::LoginService;
@@ -111,7 +112,7 @@ fn run(ftp: &mut FtpSession, logins: &dyn LoginRenewal) -> io::Result<Ending> {
                 if let Some(tls) = tls {
                     let is_required = ftp.context.config.tls_reuse_required;
                     let patience = if is_required { COMMAND_WAIT } else { Duration::ZERO };
-                    ftp.data.begin_encryption(tls, ftp.control.stream(), patience);
+                    ftp.data.advance_encryption(tls, ftp.control.stream(), patience);
                 }
                 continue;
             }
@@ -156,6 +157,12 @@ fn execute(ftp: &mut FtpSession, logins: &dyn LoginRenewal, command: Command) ->
 fn respond(ftp: &mut FtpSession, result: CommandResult) -> io::Result<()> {
     let reply = match result {
         Ok(reply) | Err(CommandError::Reply(reply)) => reply,
+        // The engine was told to stop, and not why.
+        Err(CommandError::Refused(refusal))
+            if refusal.code == ErrorCode::Cut && ftp.control.is_aborted() =>
+        {
+            Reply::new(426, Interruption::Aborted.to_string())
+        }
         Err(CommandError::Refused(refusal)) => {
             if ends_session(refusal.code) {
                 ftp.next = NextStep::Close;

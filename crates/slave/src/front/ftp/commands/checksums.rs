@@ -7,14 +7,16 @@ use relais_engine::{
     Checksum, ChecksumAlgorithm, ChecksumHasher, KeepAlive, Located, RemoteContent,
 };
 use relais_ftp::{ByteRange, HashAlgorithm, Reply, hash_text, hex};
-use relais_proto::{Refusal, TreePath};
+use relais_proto::{ErrorCode, Refusal, TreePath};
 
 use crate::front::ftp::control::ControlKeepAlive;
 use crate::front::ftp::session::{CommandError, CommandResult, FtpSession};
 use crate::front::ftp::state::TransferStart;
 use crate::front::replica_stream::{ReplicaDialer, ReplicaStream};
 
-/// HASH: draft-bryan-ftpext-hash section 3.1, for the range of REST or RANG if there is one.
+/// HASH: draft-bryan-ftpext-hash section 3, for the range of REST or RANG (section 3.3).
+///
+/// The hash of a folder is not defined, for which section 3.5 has 553.
 pub fn hash(ftp: &mut FtpSession, argument: &str) -> CommandResult {
     let path = ftp.path(argument)?;
     let algorithm = ftp.state.settings.hash;
@@ -23,7 +25,13 @@ pub fn hash(ftp: &mut FtpSession, argument: &str) -> CommandResult {
         Some(TransferStart::Offset(start)) => ByteRange { start, end: None },
         Some(TransferStart::Range(range)) => range,
     };
-    let Checksum { range, value } = compute(ftp, &path, algorithm, range)?;
+    let computed = compute(ftp, &path, algorithm, range).map_err(|error| match error {
+        CommandError::Refused(refusal) if refusal.code == ErrorCode::IsFolder => {
+            Reply::new(553, refusal.message).into()
+        }
+        error => error,
+    });
+    let Checksum { range, value } = computed?;
     Ok(Reply::new(213, hash_text(algorithm, &range, &value, argument)))
 }
 

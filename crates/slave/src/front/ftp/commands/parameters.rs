@@ -1,6 +1,6 @@
 //! TYPE, STRU, MODE, REST and RANG: parameters of the next transfers.
 
-use relais_ftp::{ByteRange, Reply, TransferType};
+use relais_ftp::{ByteRange, RangeRequest, Reply, TransferType};
 
 use crate::front::ftp::session::{CommandResult, FtpSession};
 use crate::front::ftp::state::TransferStart;
@@ -33,17 +33,26 @@ pub fn restart(ftp: &mut FtpSession, offset: u64) -> CommandResult {
     Ok(Reply::new(350, format!("The next transfer begins at byte {offset}")))
 }
 
-/// RANG: draft-bryan-ftp-range section 3. It replaces an earlier REST; `RANG 1 0` resets it.
-pub fn range(ftp: &mut FtpSession, range: Option<ByteRange>) -> CommandResult {
-    ftp.state.start = range.map(TransferStart::Range);
-    Ok(Reply::new(
-        350,
-        match range {
-            None => "The next transfer has the whole file".to_owned(),
-            Some(ByteRange { start, end }) => match end {
-                Some(end) => format!("The next transfer has bytes {start} to {}", end - 1),
-                None => format!("The next transfer begins at byte {start}"),
-            },
-        },
-    ))
+/// RANG: draft-bryan-ftp-range section 3. It replaces an earlier REST.
+pub fn range(ftp: &mut FtpSession, request: RangeRequest) -> CommandResult {
+    ftp.state.start = None;
+    let text = match request {
+        RangeRequest::Bytes(range) => {
+            ftp.state.start = Some(TransferStart::Range(range));
+            match range {
+                ByteRange { start, end: Some(end) } => {
+                    format!("The next transfer has bytes {start} to {}", end - 1)
+                }
+                ByteRange { start, end: None } => {
+                    format!("The next transfer begins at byte {start}")
+                }
+            }
+        }
+        RangeRequest::Whole => "The next transfer has the whole file".to_owned(),
+        RangeRequest::Invalid => {
+            let why = "The first byte is behind the last; the next transfer has the whole file";
+            return Err(Reply::new(501, why).into());
+        }
+    };
+    Ok(Reply::new(350, text))
 }

@@ -37,8 +37,8 @@ enum NextConnection {
     Accepted(PassiveListener),
     /// The client has connected before its command, and may encrypt the connection now.
     Arrived(Stream, Instant),
-    /// The client has encrypted the connection before its command.
-    Encrypted(DataStream, Instant),
+    /// The client has begun to encrypt the connection before its command.
+    Encrypting(DataStream, Instant),
     /// The server connects (PORT, EPRT).
     Made(SocketAddr),
 }
@@ -96,8 +96,9 @@ impl DataPort {
     pub fn expires(&self) -> Option<Instant> {
         match &self.next {
             NextConnection::Accepted(listener) => Some(listener.expires()),
-            NextConnection::Arrived(_, expires) | NextConnection::Encrypted(_, expires) => {
-                Some(*expires)
+            NextConnection::Arrived(_, expires) => Some(*expires),
+            NextConnection::Encrypting(data, expires) => {
+                Some(data.handshake().map_or(*expires, |(until, _)| until.min(*expires)))
             }
             NextConnection::Unknown | NextConnection::Made(_) => None,
         }
@@ -110,21 +111,23 @@ impl DataPort {
         }
     }
 
-    /// Returns what is readable when [`Self::begin_encryption`] can make progress.
+    /// Returns what is ready when [`Self::advance_encryption`] can make progress.
     pub fn arriving(&self) -> Option<PollFd<'_>> {
         match &self.next {
             NextConnection::Accepted(listener) => Some(listener.poll_fd()),
             NextConnection::Arrived(stream, _) => Some(stream.poll_fd(PollFlags::IN)),
-            _ => None,
+            NextConnection::Encrypting(data, _) => data.handshake().map(|(_, fd)| fd),
+            NextConnection::Unknown | NextConnection::Made(_) => None,
         }
     }
 
     /// Encrypts a connection that comes before its command, if its client begins to.
     ///
-    /// Most clients wait for the reply 150. Others, such as Python's aioftp, send the command only
-    /// after the handshake. The command has `patience` to come first: only it tells the direction
-    /// of the transfer, without which the client gets no new session ticket.
-    pub fn begin_encryption(&mut self, tls: &TlsServer, control: &Stream, patience: Duration) {
+    /// It waits for nothing but the command. Most clients wait for the reply 150. Others, such as
+    /// Python's aioftp, send the command only after the handshake. The command has `patience` to
+    /// come first: only it tells the direction of the transfer, without which the client gets no
+    /// new session ticket at once.
+    pub fn advance_encryption(&mut self, tls: &TlsServer, control: &Stream, patience: Duration) {
         self.next = match std::mem::replace(&mut self.next, NextConnection::Unknown) {
             NextConnection::Accepted(listener) => match listener.try_accept(&self.peer) {
                 Some(stream) => NextConnection::Arrived(stream, listener.expires()),
@@ -138,26 +141,21 @@ impl DataPort {
                 NextConnection::Arrived(stream, expires)
             }
             NextConnection::Arrived(stream, expires) => {
-                let encrypted = DataStream::new(stream).and_then(|mut data| {
-                    data.encrypt(tls, control, DataDirection::Receiving)?;
+                let begun = DataStream::new(stream).and_then(|mut data| {
+                    data.begin_encryption(tls, control, DataDirection::Receiving)?;
                     Ok(data)
                 });
-                match encrypted {
-                    Ok(data) => NextConnection::Encrypted(data, expires),
-                    Err(e) => {
-                        debug!("a data connection was not encrypted: {e}");
-                        NextConnection::Unknown
-                    }
-                }
+                continue_encryption(begun, expires)
             }
+            NextConnection::Encrypting(data, expires) => continue_encryption(Ok(data), expires),
             other => other,
         };
     }
 
-    /// Returns the connection that was encrypted before its command.
-    pub fn take_encrypted(&mut self) -> Option<DataStream> {
+    /// Returns the connection whose handshake has begun before its command.
+    pub fn take_encrypting(&mut self) -> Option<DataStream> {
         match std::mem::replace(&mut self.next, NextConnection::Unknown) {
-            NextConnection::Encrypted(data, _) => Some(data),
+            NextConnection::Encrypting(data, _) => Some(data),
             other => {
                 self.next = other;
                 None
@@ -191,12 +189,27 @@ impl DataPort {
     /// The reason why there is no connection, or the control connection's interruption.
     pub fn open(&mut self, control: &mut dyn ControlWatch) -> Result<Stream, DataError> {
         match std::mem::replace(&mut self.next, NextConnection::Unknown) {
-            NextConnection::Unknown | NextConnection::Encrypted(..) => Err(DataError::NoAddress),
+            NextConnection::Unknown | NextConnection::Encrypting(..) => Err(DataError::NoAddress),
             NextConnection::Arrived(stream, _) => Ok(stream),
             NextConnection::Accepted(listener) => {
                 listener.accept(&self.peer, self.waits.0, control)
             }
             NextConnection::Made(to) => connect_to(to, self.peer.local(), self.waits.1, control),
+        }
+    }
+}
+
+/// Makes progress on a handshake; a connection on which it fails is closed.
+fn continue_encryption(begun: Result<DataStream, DataError>, expires: Instant) -> NextConnection {
+    let continued = begun.and_then(|mut data| {
+        data.continue_handshake()?;
+        Ok(data)
+    });
+    match continued {
+        Ok(data) => NextConnection::Encrypting(data, expires),
+        Err(e) => {
+            debug!("a data connection was not encrypted: {e}");
+            NextConnection::Unknown
         }
     }
 }

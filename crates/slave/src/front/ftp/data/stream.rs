@@ -12,7 +12,7 @@ use relais_net::tls::{DataDirection, TlsServer};
 use relais_net::{MinimumThroughput, Stream};
 use relais_os::SplicePipe;
 use relais_transfer::{SendOutcome, is_of_the_file, read_full};
-use rustix::event::PollFlags;
+use rustix::event::{PollFd, PollFlags};
 use rustix::net::SendFlags;
 
 use super::error::DataError;
@@ -41,8 +41,8 @@ pub struct DataStream {
     unattended: u64,
     /// Whether the data is complete. Otherwise the connection ends by a reset.
     has_ended: bool,
-    /// Whether its TLS session resumes that of the control connection.
-    is_resumed: bool,
+    /// When the time of a handshake that is under way ends.
+    handshake_until: Option<Instant>,
 }
 
 impl DataStream {
@@ -59,24 +59,62 @@ impl DataStream {
             moved: 0,
             unattended: 0,
             has_ended: false,
-            is_resumed: false,
+            handshake_until: None,
         })
     }
 
-    /// Encrypts the connection (RFC 4217 section 9).
+    /// Begins to encrypt the connection (RFC 4217 section 9).
     ///
     /// # Errors
     /// [`DataError::Handshake`].
-    pub fn encrypt(
+    pub fn begin_encryption(
         &mut self,
         tls: &TlsServer,
         control: &Stream,
         direction: DataDirection,
     ) -> Result<(), DataError> {
-        let resumed = tls.accept_data(&mut self.stream, control, direction, HANDSHAKE_TIME);
-        self.is_resumed = resumed.map_err(DataError::Handshake)?;
-        self.throughput = MinimumThroughput::new(Instant::now());
+        tls.begin_data(&mut self.stream, control, direction).map_err(DataError::Handshake)?;
+        self.handshake_until = Some(Instant::now() + HANDSHAKE_TIME);
         Ok(())
+    }
+
+    /// Continues the handshake without waiting.
+    ///
+    /// # Errors
+    /// [`DataError::Handshake`] if it has failed or took too long.
+    pub fn continue_handshake(&mut self) -> Result<(), DataError> {
+        let Some(until) = self.handshake_until else { return Ok(()) };
+        match self.stream.continue_handshake() {
+            Ok(()) => {
+                self.handshake_until = None;
+                self.throughput = MinimumThroughput::new(Instant::now());
+                Ok(())
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => match Instant::now() < until {
+                true => Ok(()),
+                false => Err(DataError::Handshake(io::ErrorKind::TimedOut.into())),
+            },
+            Err(e) => Err(DataError::Handshake(e)),
+        }
+    }
+
+    /// Completes the handshake, if one has begun, and attends to the control connection meanwhile.
+    ///
+    /// # Errors
+    /// As [`Self::continue_handshake`], and the control connection's interruption.
+    pub fn complete_handshake(&mut self, control: &mut dyn ControlWatch) -> Result<(), DataError> {
+        self.continue_handshake()?;
+        while let Some(until) = self.handshake_until {
+            wait_for_data(self.stream.handshake_fd(), control, 0, until)?;
+            self.continue_handshake()?;
+        }
+        Ok(())
+    }
+
+    /// Returns the end of the handshake's time and what it waits for, while it is under way.
+    pub fn handshake(&self) -> Option<(Instant, PollFd<'_>)> {
+        self.handshake_until.map(|until| (until, self.stream.handshake_fd()))
     }
 
     /// Returns the number of bytes that were moved.
@@ -230,7 +268,7 @@ impl DataStream {
 
     /// Whether its TLS session resumes that of the control connection.
     pub fn is_resumed(&self) -> bool {
-        self.is_resumed
+        self.stream.is_resumed()
     }
 
     /// Whether the bytes are encrypted.

@@ -12,6 +12,7 @@ use crate::front::ftp::control::ControlKeepAlive;
 use crate::front::ftp::data::ControlWatch;
 use crate::front::ftp::data::{DataError, DataStream};
 use crate::front::ftp::session::{CommandError, CommandResult, FtpSession};
+use crate::front::ftp::state::TransferStart;
 use crate::front::replica_stream::ContentSource;
 
 /// Bytes per read.
@@ -21,10 +22,21 @@ const BUFFER: usize = 64 * 1024;
 ///
 /// The bytes before the offset are read and counted before the reply 150. ABOR ends that.
 pub fn send(ftp: &mut FtpSession, path: &TreePath, name: &str) -> CommandResult {
-    let (skip, most) = chosen_range(ftp.state.start);
-    let (offset, encoder) = match skip {
-        0 => (0, Encoder::default()),
+    let (skip, mut most) = chosen_range(ftp.state.start);
+    let found = match skip {
+        0 => Some((0, Encoder::default())),
         _ => find_offset(ftp, path, skip)?,
+    };
+    let (offset, encoder) = match (found, ftp.state.start) {
+        (Some(found), _) => found,
+        (None, Some(TransferStart::Range(_))) => {
+            // Draft-bryan-ftp-range section 4.3: a range behind the end is empty.
+            most = 0;
+            (0, Encoder::default())
+        }
+        (None, _) => {
+            return Err(Reply::new(554, format!("offset {skip} is beyond the end")).into());
+        }
     };
     let mut text = StoredText { source: open_content(ftp, path, (offset, u64::MAX))?, at: offset };
     let opening = format!("Opening ASCII mode data connection for {name}.");
@@ -33,20 +45,20 @@ pub fn send(ftp: &mut FtpSession, path: &TreePath, name: &str) -> CommandResult 
     end(ftp, data, text.source.finish())
 }
 
-/// Returns where in the file the sent byte `skip` is, and the encoder that continues there.
+/// Returns where in the file the sent byte `skip` is, and the encoder that continues there; none
+/// if it is beyond the end.
 fn find_offset(
     ftp: &mut FtpSession,
     path: &TreePath,
     skip: u64,
-) -> Result<(u64, Encoder), CommandError> {
+) -> Result<Option<(u64, Encoder)>, CommandError> {
     let mut text = StoredText { source: open_content(ftp, path, (0, u64::MAX))?, at: 0 };
     let (mut scan, mut buffer) = (RestartScan::new(skip), Vec::new());
     while text.read(ftp, &mut buffer)? && !scan.scan(&buffer) {
         ftp.control.attend(0).map_err(DataError::from)?;
     }
     text.source.finish()?;
-    let beyond = || Reply::new(554, format!("offset {skip} is beyond the end"));
-    Ok(scan.finish().ok_or_else(beyond)?)
+    Ok(scan.finish())
 }
 
 fn send_encoded(

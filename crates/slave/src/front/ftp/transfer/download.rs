@@ -1,9 +1,11 @@
 //! RETR: sends the content of a file, which is here or comes from other slaves.
 
+use std::ops::Range;
+
 use relais_engine::ReadFailure;
 use relais_ftp::TransferType;
 use relais_net::tls::DataDirection;
-use relais_proto::TreePath;
+use relais_proto::{Refusal, TreePath};
 use relais_transfer::SendOutcome;
 
 use super::ascii;
@@ -12,6 +14,7 @@ use super::sent_content::{SentRange, chosen_range, end, open_content};
 use crate::front::ftp::control::ControlKeepAlive;
 use crate::front::ftp::data::DataStream;
 use crate::front::ftp::session::{CommandError, CommandResult, FtpSession};
+use crate::front::ftp::state::TransferStart;
 use crate::front::replica_stream::{ContentSource, ReplicaStream};
 
 /// RETR: RFC 959 section 4.1.3, after REST (RFC 3659 section 5) or RANG (draft-bryan-ftp-range).
@@ -25,13 +28,23 @@ pub fn retrieve(ftp: &mut FtpSession, argument: &str) -> CommandResult {
 }
 
 fn send_image(ftp: &mut FtpSession, path: &TreePath, name: &str) -> CommandResult {
-    let (offset, length) = chosen_range(ftp.state.start);
+    let (offset, length) = range_of_file(ftp, path)?;
     let source = open_content(ftp, path, (offset, length))?;
     let length = length.min(source.size().saturating_sub(offset));
     let opening = format!("Opening BINARY mode data connection for {name} ({length} bytes).");
     let mut data = open_data(ftp, DataDirection::Sending, opening)?;
     let source = send_bytes(ftp, &mut data, source, (offset, length))?;
     end(ftp, data, source.finish())
+}
+
+/// Returns the chosen range; one of RANG behind the end is empty (draft-bryan-ftp-range section 4.3).
+fn range_of_file(ftp: &mut FtpSession, path: &TreePath) -> Result<SentRange, Refusal> {
+    let Some(TransferStart::Range(range)) = ftp.state.start else {
+        return Ok(chosen_range(ftp.state.start));
+    };
+    let size = ftp.file(path)?.size;
+    let Range { start, end } = range.within(size).unwrap_or(size..size);
+    Ok((start, end - start))
 }
 
 /// Sends bytes of the content. Other slaves continue if the disk here fails.

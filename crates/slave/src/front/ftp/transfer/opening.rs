@@ -11,22 +11,26 @@ use crate::front::ftp::session::{CommandError, FtpSession};
 
 /// Opens the data connection, and sends the preliminary reply.
 ///
-/// The client gets reply 150 before the handshake, as RFC 4217 section 12.4 shows it.
+/// The client gets reply 150 before the handshake, as RFC 4217 section 12.4 shows it. ABOR and the
+/// end of the control connection end the handshake too.
 pub fn open_data(
     ftp: &mut FtpSession,
     direction: DataDirection,
     opening: String,
 ) -> Result<DataStream, CommandError> {
-    let mut data = match ftp.data.take_encrypted() {
+    let is_private = ftp.state.settings.protection == DataProtection::Private;
+    let encrypting = if is_private { ftp.data.take_encrypting() } else { None };
+    let mut data = match encrypting {
         Some(data) => data,
         None => DataStream::new(ftp.data.open(&mut ftp.control)?)?,
     };
     ftp.control.send(&Reply::new(150, opening))?;
-    if ftp.state.settings.protection == DataProtection::Private {
+    if is_private {
         let tls = ftp.context.tls.as_ref().ok_or(DataError::NoTls)?;
         if !data.is_encrypted() {
-            data.encrypt(tls, ftp.control.stream(), direction)?;
+            data.begin_encryption(tls, ftp.control.stream(), direction)?;
         }
+        data.complete_handshake(&mut ftp.control)?;
         if ftp.context.config.tls_reuse_required && !data.is_resumed() {
             return Err(DataError::NotResumed.into());
         }

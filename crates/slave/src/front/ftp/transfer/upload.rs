@@ -49,9 +49,7 @@ pub fn store(ftp: &mut FtpSession, argument: &str) -> CommandResult {
             return Err(Reply::new(554, why).into());
         }
         Some(TransferStart::Offset(offset)) => UploadStart::At(offset),
-        Some(TransferStart::Range(_)) => {
-            return Err(Reply::new(503, "RANG is for RETR").into());
-        }
+        Some(TransferStart::Range(_)) => return Err(no_range().into()),
     };
     receive(ftp, &path, start, format!("Ready to receive {argument}."))
 }
@@ -59,13 +57,27 @@ pub fn store(ftp: &mut FtpSession, argument: &str) -> CommandResult {
 /// APPE (RFC 959 section 4.1.3): continues a cut upload, or extends a file, or makes one.
 pub fn append(ftp: &mut FtpSession, argument: &str) -> CommandResult {
     let path = ftp.path(argument)?;
+    refuse_range(ftp)?;
     receive(ftp, &path, UploadStart::Append, format!("Ready to append to {argument}."))
 }
 
 /// STOU (RFC 959 section 4.1.3), with the reply of RFC 1123 section 4.1.2.9.
 pub fn store_unique(ftp: &mut FtpSession, proposed: Option<&str>) -> CommandResult {
+    refuse_range(ftp)?;
     let (name, path) = names::unused(ftp, proposed)?;
     receive(ftp, &path, UploadStart::New, format!("FILE: {name}"))
+}
+
+/// Refuses a range: draft-bryan-ftp-range section 4.3 lets it have an upload write a part of a file.
+fn refuse_range(ftp: &FtpSession) -> Result<(), Reply> {
+    match ftp.state.start {
+        Some(TransferStart::Range(_)) => Err(no_range()),
+        _ => Ok(()),
+    }
+}
+
+fn no_range() -> Reply {
+    Reply::new(503, "RANG is for RETR and HASH")
 }
 
 fn receive(
