@@ -18,6 +18,7 @@ mod fairness;
 mod ftp;
 mod get;
 mod hostile;
+mod http;
 mod lifecycle;
 mod listing;
 mod make_targets;
