@@ -13,6 +13,7 @@ use super::HttpContext;
 use super::answer::Answer;
 use super::client::HttpClient;
 use super::credentials::Credentials;
+use super::page;
 use super::refusals::status_of;
 use super::request::CheckedRequest;
 
@@ -21,6 +22,8 @@ pub struct FormLogin {
     request: CheckedRequest,
     length: usize,
     is_logout: bool,
+    /// The path that follows the login.
+    next: String,
 }
 
 impl FormLogin {
@@ -46,7 +49,7 @@ impl FormLogin {
         // A wrong or old cookie must not keep its user from logging in again.
         let needs_form_token = is_logout && *needs_form_token;
         let request = CheckedRequest { needs_form_token, ..request.clone() };
-        Ok(Self { request, length, is_logout })
+        Ok(Self { request, length, is_logout, next: "/".to_owned() })
     }
 
     /// Returns the length of the body in bytes.
@@ -71,7 +74,11 @@ impl FormLogin {
     ///
     /// # Errors
     /// The answer to a logout, and to a form that is refused.
-    pub fn begin(&self, context: &HttpContext, body: &[u8]) -> Result<LoginProgress, Box<Answer>> {
+    pub fn begin(
+        &mut self,
+        context: &HttpContext,
+        body: &[u8],
+    ) -> Result<LoginProgress, Box<Answer>> {
         let CheckedRequest { head, client, credentials, .. } = &self.request;
         let text = std::str::from_utf8(body).map_err(|_| {
             Box::new(Answer::error(head, Status::BAD_REQUEST, "the form is not UTF-8"))
@@ -86,6 +93,7 @@ impl FormLogin {
         if self.is_logout {
             return Err(Box::new(self.logged_out(context)));
         }
+        next_path(form.get("next")).clone_into(&mut self.next);
         let user = form.get("user").unwrap_or_default();
         let password = form.get("password").unwrap_or_default();
         if user.len() > proto_limits::USER || password.len() > proto_limits::PASSWORD {
@@ -96,7 +104,7 @@ impl FormLogin {
         let (address, password) = (client.address.ip(), password.as_bytes());
         authenticator
             .log_in_by_password(user, password, address, host)
-            .map_err(|refusal| Box::new(context.login_page(head, Some(&refusal))))
+            .map_err(|refusal| Box::new(context.login_page(head, &self.next, Some(&refusal))))
     }
 
     /// Returns the answer to a form whose login has a result.
@@ -120,10 +128,10 @@ impl FormLogin {
                     None => answer,
                 }
             }
-            (Err(refusal), _) => context.login_page(head, Some(&refusal)),
+            (Err(refusal), _) => context.login_page(head, &self.next, Some(&refusal)),
             (Ok(_), None) => {
                 let why = "this slave does not have the cluster key yet";
-                context.login_page(head, Some(&Refusal::new(ErrorCode::Busy, why)))
+                context.login_page(head, &self.next, Some(&Refusal::new(ErrorCode::Busy, why)))
             }
         }
     }
@@ -133,7 +141,7 @@ impl FormLogin {
         context.forget(&self.request.credentials, self.request.client);
         match context.cookies.login_name() {
             Some(name) => self.answer_with_cookie(name, String::new(), Duration::ZERO),
-            None => self.redirect_home(),
+            None => self.redirect(),
         }
     }
 
@@ -144,47 +152,84 @@ impl FormLogin {
             max_age: Some(max_age),
             secure: self.request.client.is_encrypted,
             http_only: true,
-            same_site: SameSite::Strict,
+            same_site: SameSite::Lax,
         };
-        self.redirect_home().with("Set-Cookie", cookie.to_string())
+        self.redirect().with("Set-Cookie", cookie.to_string())
     }
 
-    /// Browsers continue with the root folder; programs get an empty answer.
-    fn redirect_home(&self) -> Answer {
-        let head = &self.request.head;
-        let accept = head.headers.get("accept");
-        match accept::prefers(accept, &["application/json", "text/html"]) {
-            Some(1) => Answer::empty(Status::SEE_OTHER).with("Location", "/"),
-            _ => Answer::empty(Status::NO_CONTENT),
+    /// Browsers continue with the page that they wanted; programs get an empty answer.
+    fn redirect(&self) -> Answer {
+        if is_browser(&self.request.head) {
+            Answer::empty(Status::SEE_OTHER).with("Location", self.next.clone())
+        } else {
+            Answer::empty(Status::NO_CONTENT)
         }
     }
 }
 
 impl HttpContext {
     /// Returns the login page, with the reason why a login was refused.
+    ///
+    /// `next` is the path that follows a login.
     #[must_use]
-    pub fn login_page(&self, head: &RequestHead, refusal: Option<&Refusal>) -> Answer {
-        let accept = head.headers.get("accept");
-        let wants_page = accept::prefers(accept, &["text/html", "application/json"]) == Some(0);
-        if let (Some(refusal), false) = (refusal, wants_page) {
+    pub fn login_page(&self, head: &RequestHead, next: &str, refusal: Option<&Refusal>) -> Answer {
+        if let (Some(refusal), false) = (refusal, is_browser(head)) {
             return Answer::refused(head, refusal);
         }
         let status = refusal.map_or(Status::OK, |refusal| status_of(refusal.code));
-        let why = refusal.map_or(String::new(), |refusal| {
-            format!("<p role=\"alert\">{}</p>", escape::markup(&refusal.message))
-        });
-        let page = format!(
-            "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-             <title>Log in</title></head><body><h1>Log in</h1>{why}\
-             <form method=\"post\" action=\"/-/login\">\
-             <p><label>Name <input name=\"user\" autocomplete=\"username\" required></label></p>\
-             <p><label>Password <input name=\"password\" type=\"password\" \
-             autocomplete=\"current-password\" required></label></p>\
-             <p><button>Log in</button></p></form></body></html>\n"
-        );
-        let mut answer = Answer::with_body(status, "text/html; charset=utf-8", page.into_bytes());
-        const POLICY: &str = "default-src 'none'; form-action 'self'; frame-ancestors 'none'";
-        answer.response.headers.insert("Content-Security-Policy", POLICY);
-        answer
+        let nonce = match page::Nonce::new() {
+            Ok(nonce) => nonce,
+            Err(e) => return Answer::error(head, Status::INTERNAL_SERVER_ERROR, &e.to_string()),
+        };
+        let body = page::login_page(next, refusal.map(|refusal| &*refusal.message), &nonce);
+        Answer::with_body(status, "text/html; charset=utf-8", body)
+            .with("Content-Security-Policy", nonce.policy())
+            .with("Referrer-Policy", "same-origin")
+    }
+
+    /// Returns the answer that leads a browser to the login page, and from there to `head`'s page.
+    #[must_use]
+    pub fn to_login(&self, head: &RequestHead) -> Answer {
+        let mut next = head.target.path.clone();
+        if let Some(query) = &head.target.query {
+            next = format!("{next}?{query}");
+        }
+        let location = format!("/-/login?next={}", escape::uri_part(&next));
+        Answer::empty(Status::SEE_OTHER).with("Location", location)
+    }
+}
+
+/// Whether a client shows pages: it asks for them by name, as browsers do.
+#[must_use]
+pub fn is_browser(head: &RequestHead) -> bool {
+    let forms = ["text/plain", "application/json", "text/html"];
+    accept::prefers(head.headers.get("accept"), &forms) == Some(2)
+}
+
+/// Returns the path that follows a login: only one of this server, never another site.
+#[must_use]
+pub fn next_path(wanted: Option<&str>) -> &str {
+    let is_own = |path: &&str| {
+        path.starts_with('/')
+            && !path.starts_with("//")
+            && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\')
+    };
+    wanted.filter(is_own).unwrap_or("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::next_path;
+
+    #[test]
+    fn a_login_never_leads_to_another_site() {
+        for own in ["/", "/a/?sort=size", "/a%20b"] {
+            assert_eq!(next_path(Some(own)), own);
+        }
+        let others = ["//evil.example/", "https://evil.example/", "/\\evil.example", "", "a", "/a b", "/\r\nX: y"];
+        for other in others {
+            assert_eq!(next_path(Some(other)), "/", "{other:?}");
+        }
+        assert_eq!(next_path(None), "/");
     }
 }

@@ -17,9 +17,10 @@ use relais_proto::{ErrorCode, Refusal, TreePath, limits};
 use super::HttpContext;
 use super::answer::Answer;
 use super::client::HttpClient;
-use super::cookie_login::FormLogin;
+use super::cookie_login::{FormLogin, is_browser, next_path};
 use super::credentials::Credentials;
 use super::refusals::status_of;
+use super::page::Asset;
 use super::request::{AdmittedRequest, CheckedRequest};
 use crate::slots::{Admission, AdmittedFront};
 
@@ -101,7 +102,12 @@ impl HttpLogin {
         let head = &request.head;
         let step = match (&*head.target.path, &head.method) {
             ("/-/login", Method::Get | Method::Head) => {
-                self.finish(head, self.context.login_page(head, None))
+                let query = match head.target.parameters() {
+                    Ok(query) => query,
+                    Err(e) => return Some(self.finish(head, Answer::rejected(head, &e))),
+                };
+                let next = next_path(query.get("next"));
+                self.finish(head, self.context.login_page(head, next, None))
             }
             ("/-/login" | "/-/logout", Method::Post) => {
                 match FormLogin::new(&self.context, request) {
@@ -111,6 +117,10 @@ impl HttpLogin {
                     }
                     Err(answer) => self.finish(head, *answer),
                 }
+            }
+            (path, Method::Get | Method::Head) => {
+                let asset = Asset::at(path)?;
+                self.finish(head, asset.answer(head))
             }
             _ => return None,
         };
@@ -164,11 +174,15 @@ impl HttpLogin {
     fn refuse(&mut self, request: &CheckedRequest, refusal: &Refusal) -> HttpLoginStep {
         debug!("{}: {refusal}", request.client.address);
         let mut answer = Answer::refused(&request.head, refusal);
-        if status_of(refusal.code) == Status::UNAUTHORIZED {
+        let is_unauthorized = status_of(refusal.code) == Status::UNAUTHORIZED;
+        let has_sent_password = matches!(request.credentials, Credentials::Authorization(_));
+        if is_unauthorized && !has_sent_password && is_browser(&request.head) {
+            answer = self.context.to_login(&request.head);
+        } else if is_unauthorized {
             if self.context.check_password_allowed(request.client).is_ok() {
                 answer = answer.with("WWW-Authenticate", auth::challenge("Relais"));
             }
-            if matches!(request.credentials, Credentials::Authorization(_)) {
+            if has_sent_password {
                 self.failed += 1;
             }
             if self.failed >= limits::LOGIN_TRIES {
@@ -354,7 +368,7 @@ impl LoginHandler for HttpLogin {
 impl HttpLogin {
     /// Handles the body of a login or logout form.
     fn handle_form(&mut self, body: &[u8]) -> HttpLoginStep {
-        let HttpLoginState::Form(form) = std::mem::replace(&mut self.state, HttpLoginState::Idle)
+        let HttpLoginState::Form(mut form) = std::mem::replace(&mut self.state, HttpLoginState::Idle)
         else {
             return LoginStep::Close(Vec::new());
         };

@@ -22,6 +22,7 @@ mod keep_alive;
 pub mod limits;
 pub mod login;
 mod login_cache;
+mod page;
 mod path;
 mod refusals;
 pub mod request;

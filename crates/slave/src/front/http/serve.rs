@@ -18,6 +18,7 @@ use super::answer::Answer;
 use super::dispatch;
 use super::error::HttpError;
 use super::limits::NEXT_REQUEST_TIME;
+use super::page::Asset;
 use super::request::{
     AdmittedRequest, CheckedRequest, FollowingRequest, HttpStart, KeptConnection,
 };
@@ -79,7 +80,8 @@ fn run(mut http: HttpSession, mut request: CheckedRequest) -> io::Result<Option<
 /// Whether the pool answers a request.
 fn is_of_the_pool(request: &CheckedRequest) -> bool {
     const PATHS: [&str; 4] = ["/-/login", "/-/logout", "/-/healthz", "/-/readyz"];
-    PATHS.contains(&&*request.head.target.path)
+    let path = &*request.head.target.path;
+    PATHS.contains(&path) || Asset::at(path).is_some()
 }
 
 fn give_back(http: HttpSession, head: Option<RequestHead>) -> KeptConnection {

@@ -14,6 +14,7 @@ use relais_web::{HttpConnection, ResponseBody};
 
 use super::HttpContext;
 use super::answer::Answer;
+use super::credentials::Credentials;
 use super::error::{HttpError, HttpResult};
 use super::keep_alive::{ChangeKeepAlive, HttpKeepAlive};
 use super::request::{CheckedRequest, LoginOrigin};
@@ -50,6 +51,15 @@ impl HttpSession {
         let address = origin.client.address;
         let session = Session::new(engine.clone(), principal, protocol, address, disconnect);
         Self { connection, session, context: context.clone(), origin }
+    }
+
+    /// Returns the token that changes by a page need; none if the user has no cookie.
+    #[must_use]
+    pub fn csrf_token(&self) -> Option<String> {
+        match &self.origin.credentials {
+            Credentials::Cookie(cookie) => self.context.cookies.csrf_token(cookie),
+            _ => None,
+        }
     }
 
     /// Returns what notices that the client has gone.

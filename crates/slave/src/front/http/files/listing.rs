@@ -1,4 +1,4 @@
-//! The names in a folder, as JSON or as HTML without scripts, page by page.
+//! The names in a folder: as JSON page by page, or as a web page.
 //!
 //! It holds one page, however many names a folder has.
 
@@ -6,12 +6,13 @@ use std::io;
 
 use relais_engine::Listing;
 use relais_http::{Response, Status, accept, escape};
-use relais_proto::{Entry, ErrorCode, FileTime, Kind, TreePath};
+use relais_proto::{Entry, ErrorCode, FileTime, Kind};
 use relais_web::{BodyWriter, ResponseBody};
 
 use super::archive::{self, ArchiveFormat};
 use crate::front::http::answer::Answer;
 use crate::front::http::error::{HttpError, HttpResult};
+use crate::front::http::page;
 use crate::front::http::path::url_of;
 use crate::front::http::request::TreeRequest;
 use crate::front::http::session::HttpSession;
@@ -37,9 +38,9 @@ pub fn list(http: &mut HttpSession, request: &TreeRequest<'_>) -> HttpResult {
         return Err(HttpError::status(Status::NOT_ACCEPTABLE, text));
     };
     if FORMS[form] == "application/json" {
-        send(http, request, listing, &JsonForm)
+        send(http, request, listing)
     } else {
-        send(http, request, listing, &HtmlForm { path: request.path.clone() })
+        page::browse(http, request, listing)
     }
 }
 
@@ -55,46 +56,32 @@ fn to_file(http: &HttpSession, request: &TreeRequest<'_>) -> HttpError {
     }
 }
 
-/// How a listing is written.
-trait ListingForm {
-    fn media_type(&self) -> &'static str;
-    fn begin(&self, to: &mut String);
-    fn entry(&self, to: &mut String, entry: &Entry, is_first: bool);
-    fn end(&self, to: &mut String);
-}
-
 fn send(
     http: &mut HttpSession,
     request: &TreeRequest<'_>,
     mut listing: Listing,
-    form: &dyn ListingForm,
 ) -> HttpResult {
     let response = Response::new(Status::OK)
-        .with("Content-Type", form.media_type())
+        .with("Content-Type", "application/json")
         .with("Cache-Control", "private, no-cache")
         .with("Vary", "Accept")
         .with("X-Content-Type-Options", "nosniff")
         .with("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'");
-    let mut write = |writer: &mut BodyWriter<'_>| write_all(writer, &mut listing, form);
+    let mut write = |writer: &mut BodyWriter<'_>| write_all(writer, &mut listing);
     let body = ResponseBody::Stream { length: None, write: &mut write };
     http.respond_with(request.request, response, body)
 }
 
 /// Writes the entries page by page. An error cuts the body, so an incomplete listing is noticed.
-fn write_all(
-    writer: &mut BodyWriter<'_>,
-    listing: &mut Listing,
-    form: &dyn ListingForm,
-) -> io::Result<()> {
-    let mut text = String::new();
-    form.begin(&mut text);
+fn write_all(writer: &mut BodyWriter<'_>, listing: &mut Listing) -> io::Result<()> {
+    let mut text = "{\"entries\":[".to_owned();
     let mut is_first = true;
     loop {
         let more = listing.next_page(&mut |entry| {
             if text.len() >= PAGE {
                 return false;
             }
-            form.entry(&mut text, entry, is_first);
+            write_entry(&mut text, entry, is_first);
             is_first = false;
             true
         });
@@ -104,79 +91,25 @@ fn write_all(
         writer.write(text.as_bytes())?;
         text.clear();
     }
-    form.end(&mut text);
+    text.push_str("\n]}\n");
     writer.write(text.as_bytes())
 }
 
-/// Entries as the client's `--json` has them.
-struct JsonForm;
-
-impl ListingForm for JsonForm {
-    fn media_type(&self) -> &'static str {
-        "application/json"
-    }
-
-    fn begin(&self, to: &mut String) {
-        to.push_str("{\"entries\":[");
-    }
-
-    fn entry(&self, to: &mut String, entry: &Entry, is_first: bool) {
-        let kind = match entry.kind {
-            Kind::File => "file",
-            Kind::Folder => "folder",
-        };
-        let version = entry.version.map_or("null".to_owned(), |version| format!("\"{version}\""));
-        let mtime = timestamp(entry.mtime).map_or("null".to_owned(), |time| format!("\"{time}\""));
-        let name = escape::json(&entry.name);
-        to.push_str(if is_first { "\n" } else { ",\n" });
-        to.push_str(&format!(
-            "{{\"name\":{name},\"kind\":\"{kind}\",\"size\":{},\"mtime\":{mtime},\
-             \"version\":{version}}}",
-            entry.size
-        ));
-    }
-
-    fn end(&self, to: &mut String) {
-        to.push_str("\n]}\n");
-    }
-}
-
-/// A list of links.
-struct HtmlForm {
-    path: TreePath,
-}
-
-impl ListingForm for HtmlForm {
-    fn media_type(&self) -> &'static str {
-        "text/html; charset=utf-8"
-    }
-
-    fn begin(&self, to: &mut String) {
-        let title = escape::markup(&self.path.to_string());
-        to.push_str(&format!(
-            "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-             <title>{title}</title></head><body><h1>{title}</h1>\n<table>\n"
-        ));
-        if !self.path.is_root() {
-            to.push_str("<tr><td><a href=\"../\">..</a></td><td></td><td></td></tr>\n");
-        }
-    }
-
-    fn entry(&self, to: &mut String, entry: &Entry, _: bool) {
-        let is_folder = entry.kind == Kind::Folder;
-        let Ok(path) = self.path.join(&entry.name) else { return };
-        let (url, name) = (url_of(&path, is_folder), escape::markup(&entry.name));
-        let slash = if is_folder { "/" } else { "" };
-        let size = if is_folder { String::new() } else { entry.size.to_string() };
-        let time = timestamp(entry.mtime).map_or_else(String::new, |time| time.to_string());
-        to.push_str(&format!(
-            "<tr><td><a href=\"{url}\">{name}{slash}</a></td><td>{size}</td><td>{time}</td></tr>\n"
-        ));
-    }
-
-    fn end(&self, to: &mut String) {
-        to.push_str("</table></body></html>\n");
-    }
+/// Writes an entry as the client's `--json` has it.
+fn write_entry(to: &mut String, entry: &Entry, is_first: bool) {
+    let kind = match entry.kind {
+        Kind::File => "file",
+        Kind::Folder => "folder",
+    };
+    let version = entry.version.map_or("null".to_owned(), |version| format!("\"{version}\""));
+    let mtime = timestamp(entry.mtime).map_or("null".to_owned(), |time| format!("\"{time}\""));
+    let name = escape::json(&entry.name);
+    to.push_str(if is_first { "\n" } else { ",\n" });
+    to.push_str(&format!(
+        "{{\"name\":{name},\"kind\":\"{kind}\",\"size\":{},\"mtime\":{mtime},\
+         \"version\":{version}}}",
+        entry.size
+    ));
 }
 
 /// Returns a time in RFC 3339; none if it has no such form.
