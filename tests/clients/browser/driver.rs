@@ -40,7 +40,8 @@ impl Browser {
         let mut output = BufReader::new(driver.stdout.take().unwrap()).lines();
         let port: u16 = output
             .find_map(|line| {
-                let (_, rest) = line.as_ref().unwrap().split_once("started successfully on port ")?;
+                let (_, rest) =
+                    line.as_ref().unwrap().split_once("started successfully on port ")?;
                 rest.split_once('.')?.0.parse().ok()
             })
             .unwrap();
@@ -223,7 +224,8 @@ impl Browser {
         stream.write_all(body.as_bytes()).unwrap();
         // The driver keeps the connection, whatever the request says.
         let (mut answer, mut length) = (BufReader::new(stream), 0);
-        for line in answer.by_ref().lines().map(Result::unwrap).take_while(|line| !line.is_empty()) {
+        for line in answer.by_ref().lines().map(Result::unwrap).take_while(|line| !line.is_empty())
+        {
             if let Some((name, value)) = line.split_once(':')
                 && name.eq_ignore_ascii_case("content-length")
             {

@@ -37,18 +37,23 @@ fn hostile_names_are_text() {
     let leads_away = "return [...document.querySelectorAll('td.name a')]
         .filter((link) => link.origin !== location.origin).length";
     assert_eq!(browser.run(leads_away), 0);
-    for button in browser.run(
-        "return [...document.querySelectorAll('button')].map((button, at) => at)",
-    ).as_array().unwrap() {
-        browser.run(&format!("document.querySelectorAll('button')[{button}].dispatchEvent(
-            new MouseEvent('mouseover', {{ bubbles: true }}))"));
+    for button in browser
+        .run("return [...document.querySelectorAll('button')].map((button, at) => at)")
+        .as_array()
+        .unwrap()
+    {
+        browser.run(&format!(
+            "document.querySelectorAll('button')[{button}].dispatchEvent(
+            new MouseEvent('mouseover', {{ bubbles: true }}))"
+        ));
     }
     assert_eq!(browser.run("return window.attacked ?? 0"), 0);
 }
 
 #[test]
 fn uploaded_pages_cannot_act() {
-    let html = format!("<!doctype html><title>harmless</title><p>shown</p><script>{ATTACK}</script>");
+    let html =
+        format!("<!doctype html><title>harmless</title><p>shown</p><script>{ATTACK}</script>");
     let svg = format!(
         "<svg xmlns='http://www.w3.org/2000/svg'><title>harmless</title><text y='20'>shown</text>\
          <script>{ATTACK}</script></svg>"
@@ -65,7 +70,8 @@ fn uploaded_pages_cannot_act() {
         ("text.txt", html.as_bytes()),
     ]);
     site.open("/", "evil.html");
-    for name in ["evil.html", "evil.svg", "evil.xhtml", "evil.xml", "text.txt", "-/files/evil.html"] {
+    for name in ["evil.html", "evil.svg", "evil.xhtml", "evil.xml", "text.txt", "-/files/evil.html"]
+    {
         site.browser.open(&site.url(&format!("/{name}")));
         let title = site.browser.run("return document.title");
         assert!(!title.as_str().unwrap().contains("attacked"), "{name}: {title}");

@@ -71,7 +71,8 @@ fn pictures_and_texts_are_previewed() {
     browser.click("dialog .bar button");
     browser.click("button[aria-label='Preview image.gif']");
     eventually(SOON, "the picture", || {
-        (browser.run("return document.querySelector('dialog img')?.naturalWidth") == 1).then_some(())
+        (browser.run("return document.querySelector('dialog img')?.naturalWidth") == 1)
+            .then_some(())
     });
     assert!(browser.all("button[aria-label='Preview large.iso']").is_empty());
 }
@@ -122,7 +123,8 @@ fn small_and_dark_screens_are_readable() {
     assert_ne!(browser.run(background), light);
     site.picture("web-page-dark.png");
     browser.resize(500, 800);
-    let width = "return document.documentElement.scrollWidth <= document.documentElement.clientWidth";
+    let width =
+        "return document.documentElement.scrollWidth <= document.documentElement.clientWidth";
     assert_eq!(browser.run(width), true, "nothing is cut off on a small screen");
     site.picture("web-page-small.png");
     // Each button has a name for screen readers, each field a label.

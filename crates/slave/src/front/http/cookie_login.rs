@@ -226,7 +226,15 @@ mod tests {
         for own in ["/", "/a/?sort=size", "/a%20b"] {
             assert_eq!(next_path(Some(own)), own);
         }
-        let others = ["//evil.example/", "https://evil.example/", "/\\evil.example", "", "a", "/a b", "/\r\nX: y"];
+        let others = [
+            "//evil.example/",
+            "https://evil.example/",
+            "/\\evil.example",
+            "",
+            "a",
+            "/a b",
+            "/\r\nX: y",
+        ];
         for other in others {
             assert_eq!(next_path(Some(other)), "/", "{other:?}");
         }

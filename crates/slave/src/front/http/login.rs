@@ -19,8 +19,8 @@ use super::answer::Answer;
 use super::client::HttpClient;
 use super::cookie_login::{FormLogin, is_browser, next_path};
 use super::credentials::Credentials;
-use super::refusals::status_of;
 use super::page::Asset;
+use super::refusals::status_of;
 use super::request::{AdmittedRequest, CheckedRequest};
 use crate::slots::{Admission, AdmittedFront};
 
@@ -368,7 +368,8 @@ impl LoginHandler for HttpLogin {
 impl HttpLogin {
     /// Handles the body of a login or logout form.
     fn handle_form(&mut self, body: &[u8]) -> HttpLoginStep {
-        let HttpLoginState::Form(mut form) = std::mem::replace(&mut self.state, HttpLoginState::Idle)
+        let HttpLoginState::Form(mut form) =
+            std::mem::replace(&mut self.state, HttpLoginState::Idle)
         else {
             return LoginStep::Close(Vec::new());
         };

@@ -56,11 +56,7 @@ fn to_file(http: &HttpSession, request: &TreeRequest<'_>) -> HttpError {
     }
 }
 
-fn send(
-    http: &mut HttpSession,
-    request: &TreeRequest<'_>,
-    mut listing: Listing,
-) -> HttpResult {
+fn send(http: &mut HttpSession, request: &TreeRequest<'_>, mut listing: Listing) -> HttpResult {
     let response = Response::new(Status::OK)
         .with("Content-Type", "application/json")
         .with("Cache-Control", "private, no-cache")

@@ -167,8 +167,7 @@ impl PageWriter<'_, '_> {
 fn parts(path: &TreePath) -> Vec<(&str, String)> {
     let names: Vec<&str> = path.parts().collect();
     let prefix = if names.first() == Some(&"-") { &["-", "files"][..] } else { &[] };
-    let url = |count: usize| {
-        uri_path(prefix.iter().copied().chain(names[..count].iter().copied()), true)
-    };
+    let url =
+        |count: usize| uri_path(prefix.iter().copied().chain(names[..count].iter().copied()), true);
     names.iter().enumerate().map(|(at, name)| (*name, url(at + 1))).collect()
 }

@@ -10,7 +10,9 @@ pub fn login_page(next: &str, error: Option<&str>, nonce: &Nonce) -> Vec<u8> {
     let html = &mut page;
     let visitor = Visitor { user: "", csrf: None, is_writable: false };
     frame::begin(html, "Log in", &visitor, nonce);
-    html.markup("<main>\n<form class=\"login\" method=\"post\" action=\"/-/login\">\n<h1>Log in</h1>\n");
+    html.markup(
+        "<main>\n<form class=\"login\" method=\"post\" action=\"/-/login\">\n<h1>Log in</h1>\n",
+    );
     if let Some(error) = error {
         html.markup("<p class=\"message error\" role=\"alert\">").text(error).markup("</p>\n");
     }
