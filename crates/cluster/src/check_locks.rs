@@ -434,8 +434,9 @@ mod tests {
             asked.err().map(|why| why.code)
         };
         use ErrorCode::{Locked, NotFound};
-        let table: [(&str, bool, bool, &str, bool, bool, Option<ErrorCode>); 17] = [
-            // What is there (path, exclusive, deep), and what is wanted.
+        // What is there (path, exclusive, deep), what is wanted, and the result.
+        type Row = (&'static str, bool, bool, &'static str, bool, bool, Option<ErrorCode>);
+        let table: [Row; 17] = [
             ("a/f", true, false, "a/f", true, false, Some(Locked)),
             ("a/f", true, false, "a/f", false, false, Some(Locked)),
             ("a/f", false, false, "a/f", true, false, Some(Locked)),

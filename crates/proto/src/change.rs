@@ -86,7 +86,9 @@ wire_struct! {
 }
 
 impl Change {
-    /// Returns the path of the result, and then the former path of a move; none for a withdrawal and hashes.
+    /// Returns the path of the result, and then the former path of a move.
+    ///
+    /// There is none for a withdrawal and for hashes.
     pub fn paths(&self) -> impl Iterator<Item = &TreePath> {
         let (path, from) = match self {
             Self::Put { path, .. }

@@ -93,7 +93,8 @@ impl MasterState {
 
     /// Builds the state from a slave's tree and history, for a recovery.
     ///
-    /// Properties and hashes are kept; all locks end. The epoch is above all known ones. `seed` and the id of the new `timeline` are random.
+    /// Properties and hashes are kept; all locks end. The epoch is above all known ones. `seed` and
+    /// the id of the new `timeline` are random.
     #[must_use]
     pub fn recovered(
         known: TreeState,

@@ -24,7 +24,7 @@ pub struct Client {
     pub lsn: Lsn,
     /// Latest change that it has seen in a catalogue or that was acknowledged.
     pub truth: Lsn,
-    /// Locks that it has asked for.
+    /// Locks that it was granted.
     locks: Vec<(TreePath, LockToken)>,
     slave: usize,
     /// Life of the slave that has the request; a restarted slave does not know it.
@@ -147,8 +147,11 @@ impl World {
 
     fn random_annotation(&mut self, client: usize, path: &TreePath) -> Change {
         let path = if self.rng.chance(50) { TreePath::root() } else { path.clone() };
-        match self.rng.below(10) {
-            0..4 => {
+        // Locks are rare; few would be ended otherwise.
+        let has_lock = !self.clients[client].locks.is_empty();
+        let kind = if has_lock && self.rng.chance(600) { 7 } else { self.rng.below(10) };
+        match kind {
+            0..3 => {
                 let name = |n| PropertyName { namespace: "n".into(), local: format!("p{n}") };
                 let changes = (0..1 + self.rng.below(3)).map(|_| {
                     let value = self.rng.chance(700).then(|| self.rng.below(1000).to_string());
@@ -156,27 +159,23 @@ impl World {
                 });
                 Change::SetProperties { path, changes: changes.collect() }
             }
-            4..6 => {
+            3..6 => {
                 let token = LockToken(self.rng.bytes());
                 let again = self.rng.chance(200);
-                let locks = &mut self.clients[client].locks;
-                let (path, token) =
-                    locks.last().filter(|_| again).cloned().unwrap_or((path, token));
-                locks.push((path.clone(), token));
-                let old = locks.len().saturating_sub(limits::LOCK_TOKENS);
-                locks.drain(..old);
+                let last = self.clients[client].locks.last().filter(|_| again);
+                let (path, token) = last.cloned().unwrap_or((path, token));
                 let lock = LockRequest {
                     token,
                     user: format!("u{client}"),
                     owner: String::new(),
                     exclusive: self.rng.chance(600),
                     deep: self.rng.chance(300),
-                    seconds: u32::try_from(1 + self.rng.below(15)).unwrap(),
+                    seconds: u32::try_from(1 + self.rng.below(60)).unwrap(),
                 };
                 Change::Lock { path, lock }
             }
             6..8 => {
-                let last = self.clients[client].locks.last().cloned();
+                let last = self.clients[client].locks.pop();
                 let (path, token) = last.unwrap_or((path, LockToken([0; 16])));
                 Change::Unlock { path, token }
             }
@@ -287,6 +286,14 @@ impl World {
                 ProposalResult::Done { version, .. } | ProposalResult::TooFewCopies { version, .. },
             ) => {
                 (it.lsn, it.truth) = (it.lsn.max(version), it.truth.max(version));
+                if let Some(Wish::Change { request, .. }) = &it.wish {
+                    it.locks.extend(match &request.change {
+                        Change::Lock { path, lock } => Some((path.clone(), lock.token)),
+                        _ => None,
+                    });
+                    let old = it.locks.len().saturating_sub(limits::LOCK_TOKENS);
+                    it.locks.drain(..old);
+                }
                 self.done(client);
             }
             Reply::Change(ProposalResult::Refused(refusal)) => match refusal.code {
