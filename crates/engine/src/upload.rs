@@ -17,8 +17,9 @@ use relais_storage::{Commit, Proposal, StagedName, changes_unavailable_at, refus
 use relais_tree::{TreeError, set_mode};
 
 use crate::change::{Committed, PreparedChange, bind_id};
+use crate::checksum::{ChecksumAlgorithm, ChecksumHasher};
 use crate::context::SessionContext;
-use crate::keep_alive::{KeepAlive, poll};
+use crate::keep_alive::{KeepAlive, client_gone, poll};
 use crate::locks::check_unlocked;
 use crate::session::Session;
 use crate::staged::{
@@ -628,6 +629,46 @@ impl Upload {
         }
         let reason = "an earlier upload of this file is still being stored";
         Err(changes_unavailable_at(&request.path, reason))
+    }
+
+    /// Keeps what has come for a client that continues in another request.
+    ///
+    /// Unlike a drop it does not wait for another session that may complete the upload.
+    pub fn pause(mut self) {
+        if let UploadTarget::Staged(_) = std::mem::replace(&mut self.target, UploadTarget::Ended) {
+            self.context.active_uploads.end(&self.name, &self.context.disconnect);
+            self.context.host().uploads().record_bytes(&self.name, self.at);
+        }
+        self.record.set_bytes(self.at);
+        self.record.end(Err(ErrorCode::Cut));
+    }
+
+    /// Returns the checksum of what is staged.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Storage`] if it cannot be read; [`ErrorCode::Cut`] if the client goes.
+    pub fn checksum(
+        &self,
+        algorithm: ChecksumAlgorithm,
+        keepalive: &mut dyn KeepAlive,
+    ) -> Result<Vec<u8>, Refusal> {
+        let UploadTarget::Staged(file) = &self.target else {
+            let reason = "an earlier upload of this file is just ending";
+            return Err(changes_unavailable_at(&self.request.path, reason));
+        };
+        let mut hasher = ChecksumHasher::new(algorithm);
+        let mut turns = self.context.hashing(keepalive);
+        let mut buffer = vec![0; usize::try_from(self.at.min(limits::PIECE)).unwrap_or(0)];
+        let mut at = 0;
+        while at < self.at {
+            turns.next().map_err(|_| client_gone())?;
+            let want = usize::try_from((self.at - at).min(limits::PIECE)).unwrap_or(0);
+            let read = file.read_exact_at(&mut buffer[..want], at);
+            read.map_err(|e| cannot_stage(&self.request.path, e))?;
+            hasher.update(&buffer[..want]);
+            at += want as u64;
+        }
+        Ok(hasher.finish())
     }
 
     /// Discards the upload: the client wants no part of it to be kept.

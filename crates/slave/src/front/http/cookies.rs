@@ -11,6 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use relais_auth::{
     AuthenticatedUser, ClusterKey, Rights, SecretFileError, Ticket, csrf_token, is_csrf_token,
+    seal, unseal,
 };
 use relais_engine::{Credential, Host, LoginProgress, Principal, SecretSource};
 use relais_proto::{ClusterId, ErrorCode, Refusal};
@@ -21,7 +22,10 @@ use crate::front::native::login::LoginService;
 /// Name of the file with the key of a standalone slave, in its own folder.
 const KEY_FILE: &str = "http.key";
 
-/// Makes and checks the cookies of a worker.
+/// The context string from which the key of upload URLs is derived.
+const UPLOAD_PURPOSE: &str = "relais 2026-11 http upload 1";
+
+/// Makes and checks the cookies and upload URLs of a worker.
 pub struct Cookies {
     service: Arc<LoginService>,
     /// Key and id of a standalone slave; none in a cluster.
@@ -122,6 +126,23 @@ impl Cookies {
         let principal =
             authenticator.resume_account(&ticket.user, ticket.password_id, address, host)?;
         Ok(LoginProgress::Admitted(principal))
+    }
+
+    /// Seals the state of an upload, which its URL has.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Busy`] if there is no key yet.
+    pub fn seal_upload(&self, fields: &[u8]) -> Result<Vec<u8>, Refusal> {
+        let no_key = || Refusal::new(ErrorCode::Busy, "this slave has no cluster key yet");
+        let (key, _) = self.key().ok_or_else(no_key)?;
+        Ok(seal(&key, UPLOAD_PURPOSE, fields))
+    }
+
+    /// Returns the state of an upload, if this server has sealed it.
+    #[must_use]
+    pub fn unseal_upload(&self, sealed: &[u8]) -> Option<Vec<u8>> {
+        let (key, _) = self.key()?;
+        unseal(&key, UPLOAD_PURPOSE, sealed).map(<[u8]>::to_vec)
     }
 
     /// Returns the token against forged requests that belongs to a login cookie.

@@ -8,6 +8,7 @@ use super::files;
 use super::path::UrlPath;
 use super::request::{CheckedRequest, TreeRequest};
 use super::session::HttpSession;
+use super::uploads;
 
 /// Carries out a request, and sends its answer unless it fails.
 ///
@@ -35,6 +36,9 @@ fn tree(http: &mut HttpSession, request: &TreeRequest<'_>) -> HttpResult {
 }
 
 /// The server's own pages. Those without a session are answered in the pool.
-fn own(_: &mut HttpSession, _: &CheckedRequest, _: &[String]) -> HttpResult {
-    Err(HttpError::status(Status::NOT_FOUND, "no such page"))
+fn own(http: &mut HttpSession, request: &CheckedRequest, parts: &[String]) -> HttpResult {
+    match parts {
+        [page, token] if page == "uploads" => uploads::resource(http, request, token),
+        _ => Err(HttpError::status(Status::NOT_FOUND, "no such page")),
+    }
 }

@@ -28,6 +28,7 @@ mod refusals;
 pub mod request;
 pub mod serve;
 mod session;
+mod uploads;
 
 use std::io;
 use std::sync::Arc;

@@ -7,4 +7,6 @@ pub mod get;
 mod listing;
 pub mod options;
 pub mod put;
+pub mod receive;
 pub mod representation;
+pub mod store;

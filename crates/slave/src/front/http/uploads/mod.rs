@@ -1,0 +1,14 @@
+//! Resumable uploads: draft-ietf-httpbis-resumable-upload-12, interop version 8.
+//!
+//! An upload resource has no state but the staged file of the engine: its URL has the rest, sealed
+//! with the key of the server. So it survives a restart and works in each worker. Another slave
+//! does not have the staged file, and answers 404.
+
+mod create;
+mod fields;
+mod resource;
+mod token;
+
+pub use create::{create_part, create_whole};
+pub use fields::{PART_TYPE, UploadFields, upload_limit};
+pub use resource::resource;
