@@ -2,7 +2,15 @@
 
 mod archives;
 mod client;
+mod conditions;
+mod files;
 mod hostile;
+mod kept;
+mod listeners;
+mod login;
+mod replicas;
+mod store;
+mod uploads;
 
 use std::net::SocketAddr;
 

@@ -34,6 +34,16 @@ impl HttpError {
         Self::Rejected(RequestError::new(status, text))
     }
 
+    /// Whether the connection has failed or was too slow, so that the client may continue.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        match self {
+            Self::Connection(_) => true,
+            Self::Rejected(error) => error.status == Status::REQUEST_TIMEOUT,
+            _ => false,
+        }
+    }
+
     /// Returns the answer.
     ///
     /// # Errors

@@ -166,7 +166,11 @@ impl HttpLogin {
                 let front = AdmittedFront::Http(Box::new(request));
                 LoginStep::Done { value: Admission { principal, claim, front }, send: Vec::new() }
             }
-            Err(refusal) => self.finish(&request.head, Answer::refused(&request.head, &refusal)),
+            Err(refusal) => {
+                let answer = Answer::refused(&request.head, &refusal);
+                let is_draining = refusal.code == ErrorCode::Draining;
+                self.finish(&request.head, if is_draining { answer.closing() } else { answer })
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use relais_engine::{Content, FoundContent, RemoteContent};
 use relais_http::conditions::range_applies;
 use relais_http::range::{Ranges, parse};
 use relais_http::{Method, Preconditions, Response, Status};
-use relais_proto::{ErrorCode, Kind};
+use relais_proto::{ErrorCode, Kind, limits};
 use relais_web::{BodyWriter, FileRanges, ResponseBody};
 
 use super::content::ContentSender;
@@ -39,6 +39,10 @@ fn head(http: &mut HttpSession, request: &TreeRequest<'_>) -> HttpResult {
     if entry.kind == Kind::Folder {
         return Err(to_folder(request));
     }
+    let digest = match digest {
+        None if needs_digest(request, entry.size) => http.computed_digest(&request.path)?,
+        known => known,
+    };
     let file = Representation::of_entry(&entry, digest.as_ref());
     let conditions = Preconditions::parse(&request.request.head.headers)?;
     if let Some(response) = file.check_conditions(&conditions)? {
@@ -73,15 +77,20 @@ fn wanted_ranges(request: &TreeRequest<'_>, file: &Representation) -> Ranges {
     parse(headers.get("range").filter(|_| range_applies(headers, file.tag.as_ref())), file.size)
 }
 
-/// Whether a request can only be answered with the tag of the file.
-fn needs_tag(request: &TreeRequest<'_>) -> bool {
+/// Whether the digest of a file is computed for an answer, if it is not known yet.
+///
+/// It is for a small file, and if only the tag can answer the request. Others are not read twice.
+fn needs_digest(request: &TreeRequest<'_>, size: u64) -> bool {
     let headers = &request.request.head.headers;
-    ["if-match", "if-none-match", "if-range"].iter().any(|name| headers.has(name))
+    size <= limits::PIECE
+        || ["if-match", "if-none-match", "if-range"].iter().any(|name| headers.has(name))
 }
 
 fn send_local(http: &mut HttpSession, request: &TreeRequest<'_>, mut local: Content) -> HttpResult {
     let digest = match local.known_digest() {
-        None if needs_tag(request) => Some(local.digest(&mut http.keepalive())?),
+        None if needs_digest(request, local.size()) => {
+            Some(local.digest(&mut http.keepalive())?)
+        }
         known => known,
     };
     let (_, mtime) = local.attributes();

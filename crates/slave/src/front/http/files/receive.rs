@@ -46,11 +46,7 @@ pub fn receive(
     }
 }
 
-fn receive_all(
-    http: &mut HttpSession,
-    upload: &mut Upload,
-    digests: &BodyDigests,
-) -> HttpResult {
+fn receive_all(http: &mut HttpSession, upload: &mut Upload, digests: &BodyDigests) -> HttpResult {
     let wanted = [digests.content, digests.representation];
     let is_hashed = wanted.iter().any(Option::is_some);
     let mut hasher = is_hashed.then(|| ChecksumHasher::new(ChecksumAlgorithm::Sha256));

@@ -4,7 +4,7 @@ use relais_engine::Host;
 use relais_http::{BodyLength, Response, Status};
 use relais_proto::{PutRequest, Refusal, limits};
 
-use super::fields::{UploadFields, add_progress, upload_limit, resumption_supported};
+use super::fields::{UploadFields, add_progress, resumption_supported, upload_limit};
 use super::token::{UploadToken, to_text};
 use crate::front::http::error::{HttpError, HttpResult};
 use crate::front::http::files::receive::{BodyDigests, receive};
@@ -28,12 +28,12 @@ pub fn create_whole(
     let end = UploadEnd { is_new, is_part: true, sha256: None };
     match receive(http, upload, &digests) {
         // The client has the URL, and continues there.
-        Err((error @ HttpError::Connection(_), upload)) => {
-            upload.pause();
-            Err(error)
-        }
         Err((error, upload)) => {
-            upload.discard();
+            if error.is_cut() {
+                upload.pause()
+            } else {
+                upload.discard()
+            }
             Err(error)
         }
         Ok(upload) => store(http, request.request, upload, token.mtime, end),
@@ -66,9 +66,10 @@ pub fn create_part(
     // The whole content is not here, so its digest is checked later.
     let digests = BodyDigests { representation: None, ..digests };
     let upload = receive(http, upload, &digests).map_err(|(error, upload)| {
-        match error {
-            HttpError::Connection(_) => upload.pause(),
-            _ => upload.discard(),
+        if error.is_cut() {
+            upload.pause()
+        } else {
+            upload.discard()
         }
         error
     })?;

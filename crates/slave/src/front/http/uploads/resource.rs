@@ -116,7 +116,7 @@ fn keep_until(
     (error, upload): (HttpError, Upload),
 ) -> HttpError {
     upload.pause();
-    if matches!(error, HttpError::Connection(_)) {
+    if error.is_cut() {
         return error;
     }
     match begin_at(http, token, begin) {

@@ -1,0 +1,95 @@
+//! HTTP in a cluster: equal tags, one login for all slaves, content that a slave lacks.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::HttpTestClient;
+use crate::accounts::{add, password};
+use crate::cluster::helpers::{open, report_at, wait_settled};
+use crate::ftp::ftp_address;
+use crate::harness::{Cluster, ProgramBuilder, SOON, Volume, content, eventually};
+
+const MIB: usize = 1024 * 1024;
+
+fn http(cluster: &Cluster, slave: usize) -> SocketAddr {
+    ftp_address(&cluster.slaves[slave].program, "http")
+}
+
+#[test]
+fn all_slaves_have_the_same_tags_and_logins() {
+    let cluster = Cluster::of(2).slave_args(&["--http", "127.0.0.1:0"]).start();
+    let [first, second] = [0, 1].map(|slave| http(&cluster, slave));
+    let stored = HttpTestClient::connect(first).request("PUT /f", &[], b"content");
+    assert_eq!(stored.status, 201, "{}", stored.text());
+    let seen = format!("Relais-Change: {}", stored.header("relais-change").unwrap());
+    let read = HttpTestClient::connect(second).request("GET /f", &[&seen], &[]);
+    assert_eq!((read.status, &*read.body), (200, b"content".as_slice()));
+    assert_eq!(read.header("etag"), stored.header("etag"));
+
+    add(&cluster.dir, &cluster.dir.folder("master"), "ann", "write", "/");
+    let form = format!("user=ann&password={}", password("ann"));
+    let fields = ["Content-Type: application/x-www-form-urlencoded"];
+    let cookie = eventually(SOON, "the account is in force", || {
+        let mut client = HttpTestClient::connect(first);
+        let answer = client.request("POST /-/login", &fields, form.as_bytes());
+        let cookie = answer.header("set-cookie")?.split(';').next()?.to_owned();
+        Some(format!("Cookie: {cookie}"))
+    });
+    for addr in [first, second] {
+        assert_eq!(HttpTestClient::connect(addr).get("/f").status, 401);
+        let answer = HttpTestClient::connect(addr).request("GET /f", &[&cookie], &[]);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+}
+
+#[test]
+fn an_upload_belongs_to_its_slave() {
+    let cluster = Cluster::of(2).slave_args(&["--http", "127.0.0.1:0"]).start();
+    let [first, second] = [0, 1].map(|slave| http(&cluster, slave));
+    let fields = ["Upload-Complete: ?0", "Upload-Length: 5", "Content-Length: 0"];
+    let made = HttpTestClient::connect(first).request("PUT /f", &fields, b"");
+    let url = made.header("location").unwrap();
+    let status =
+        |addr| HttpTestClient::connect(addr).request(&format!("HEAD {url}"), &[], &[]).status;
+    assert_eq!((status(first), status(second)), (204, 404));
+}
+
+#[test]
+fn missing_content_comes_from_other_slaves() {
+    let (cluster, volume) = (Cluster::of(1).start(), Volume::mount("size=12m"));
+    let bytes = content(1, 40 * MIB + 12_345);
+    open(&cluster, 0).put("f", &bytes).unwrap();
+    wait_settled(&cluster);
+    std::fs::create_dir(volume.path().join("root")).unwrap();
+    let mut slave = ProgramBuilder::new("ftpslave", cluster.dir.path())
+        .args(["0", "--http", "127.0.0.1:0", "--workers", "1"])
+        .args(["--master", &cluster.addr.to_string()])
+        .args([PathBuf::from("--root"), volume.inside().join("root")])
+        .args([PathBuf::from("--cluster-key"), cluster.key()])
+        .under(&volume.under())
+        .start();
+    let addr = slave.ready().to_string();
+    let http = ftp_address(&slave, "http");
+    cluster.wait_in_service(2);
+    eventually(SOON, "the slave knows the file and cannot store it", || {
+        let report = report_at(&cluster, &addr);
+        (report["unapplied"] == 1 && report["missing"] == 1 && report["lag"] == 0).then_some(())
+    });
+    let mut client = HttpTestClient::connect(http);
+    let whole = client.get("/f");
+    assert_eq!(whole.status, 200);
+    assert!(whole.body == bytes);
+    let digest = blake3::hash(&bytes).to_hex();
+    assert_eq!(whole.header("etag").unwrap(), format!("\"{digest}\""));
+    for (range, begin, end) in
+        [("5000000-5000009", 5_000_000, 5_000_010), ("-7", bytes.len() - 7, bytes.len())]
+    {
+        let part = client.request("GET /f", &[&format!("Range: bytes={range}")], &[]);
+        assert_eq!(part.status, 206, "{range}");
+        assert!(part.body == bytes[begin..end], "{range}");
+    }
+    let several = client.request("GET /f", &["Range: bytes=0-1,9000-9001"], &[]);
+    assert_eq!((several.status, several.body.len()), (200, bytes.len()));
+    let head = client.request("HEAD /f", &[], &[]);
+    assert_eq!(head.header("content-length").unwrap(), bytes.len().to_string());
+}
