@@ -88,9 +88,7 @@ fn needs_digest(request: &TreeRequest<'_>, size: u64) -> bool {
 
 fn send_local(http: &mut HttpSession, request: &TreeRequest<'_>, mut local: Content) -> HttpResult {
     let digest = match local.known_digest() {
-        None if needs_digest(request, local.size()) => {
-            Some(local.digest(&mut http.keepalive())?)
-        }
+        None if needs_digest(request, local.size()) => Some(local.digest(&mut http.keepalive())?),
         known => known,
     };
     let (_, mtime) = local.attributes();
