@@ -17,14 +17,21 @@ use std::net::SocketAddr;
 pub use client::{HttpAnswer, HttpTestClient};
 
 use crate::ftp::ftp_address;
-use crate::harness::Standalone;
+use crate::harness::{SOON, Standalone, eventually};
 
 /// Starts a standalone slave that also serves HTTP; returns it and its HTTP address.
 #[track_caller]
 pub fn start_http(args: &[&str], files: &[(&str, &[u8])]) -> (Standalone, SocketAddr) {
     let args = [&["--http", "127.0.0.1:0"], args].concat();
     let slave = Standalone::start(&args, files);
-    files.iter().for_each(|(name, _)| slave.wait_listed(name, true));
     let addr = ftp_address(&slave.program, "http");
+    eventually(SOON, "the files are published", || {
+        let answer =
+            HttpTestClient::connect(addr).request("GET /", &["Accept: application/json"], b"");
+        let json: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
+        let entries = json["entries"].as_array()?;
+        let is_published = |entry: &serde_json::Value| !entry["version"].is_null();
+        (entries.len() == files.len() && entries.iter().all(is_published)).then_some(())
+    });
     (slave, addr)
 }
