@@ -135,7 +135,7 @@ impl Session {
         self.context.record(command, None, None).end(Err(code));
     }
 
-    /// Makes a file for what an answer has to remember. It has no name and is gone once it is closed.
+    /// Makes a file for what an answer has to remember, which has no name and ends when closed.
     ///
     /// # Errors
     /// [`ErrorCode::NoSpace`] and [`ErrorCode::Storage`].

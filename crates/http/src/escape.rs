@@ -29,6 +29,13 @@ pub fn uri_path<'a>(parts: impl IntoIterator<Item = &'a str>, is_folder: bool) -
     path
 }
 
+/// Whether two hexadecimal digits follow each `%` (RFC 3986, section 2.1).
+pub(crate) fn has_valid_escapes(text: &str) -> bool {
+    text.split('%').skip(1).all(|after| {
+        after.as_bytes().first_chunk::<2>().is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit))
+    })
+}
+
 /// Escapes text for HTML and XML, also in attributes with quotes.
 ///
 /// Control characters that XML does not allow become U+FFFD.

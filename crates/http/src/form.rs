@@ -2,9 +2,9 @@
 
 use percent_encoding::percent_decode_str;
 
+use crate::escape::has_valid_escapes;
 use crate::limits;
 use crate::request_error::RequestError;
-use crate::target::has_valid_escapes;
 
 /// Decoded pairs in the form `application/x-www-form-urlencoded` (URL Standard, section 5).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

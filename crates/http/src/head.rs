@@ -1,5 +1,6 @@
 //! The head of a request: request line and header fields.
 
+use crate::authority::is_authority;
 use crate::headers::Headers;
 use crate::limits;
 use crate::method::Method;
@@ -194,12 +195,6 @@ fn decode_value(value: &[u8]) -> String {
     let text = std::str::from_utf8(value).map(str::to_owned);
     let text = text.unwrap_or_else(|_| value.iter().map(|byte| char::from(*byte)).collect());
     text.trim_matches([' ', '\t']).to_owned()
-}
-
-/// Whether a text can be a host with or without a port (RFC 3986, section 3.2), without user.
-pub(crate) fn is_authority(text: &str) -> bool {
-    !text.is_empty()
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&b))
 }
 
 fn find(input: &[u8], wanted: &[u8]) -> Option<usize> {

@@ -11,6 +11,7 @@
 
 pub mod accept;
 pub mod auth;
+mod authority;
 mod body_length;
 pub mod byteranges;
 mod chunked;

@@ -2,8 +2,9 @@
 
 use percent_encoding::percent_decode_str;
 
+use crate::authority::is_authority;
+use crate::escape::has_valid_escapes;
 use crate::form::Form;
-use crate::head::is_authority;
 use crate::limits;
 use crate::method::Method;
 use crate::request_error::RequestError;
@@ -104,13 +105,6 @@ fn decode_part(part: &str) -> Result<String, RequestError> {
         return Err(BAD_PART);
     }
     Ok(decoded.into_owned())
-}
-
-/// Whether two hexadecimal digits follow each `%` (RFC 3986, section 2.1).
-pub(crate) fn has_valid_escapes(text: &str) -> bool {
-    text.split('%').skip(1).all(|after| {
-        after.as_bytes().first_chunk::<2>().is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit))
-    })
 }
 
 #[cfg(test)]

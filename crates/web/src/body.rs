@@ -3,55 +3,19 @@
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
-use relais_http::{BodyLength, ChunkedDecoder, RequestError, Status};
+use relais_http::{RequestError, Status};
 use relais_net::MinimumThroughput;
 
-use crate::connection::{HttpConnection, is_transient};
+use crate::body_state::{BodyState, Rest};
+use crate::connection::HttpConnection;
 use crate::error::WebError;
-use crate::input::wait_for_input;
+use crate::input::{is_transient, wait_for_input};
 use crate::limits;
 
 /// Bytes that one read takes of a body in chunks.
 const CHUNKED_INPUT: usize = 64 * 1024;
 /// Longest wait before the throughput is checked.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
-
-/// What is left of a body.
-#[derive(Debug, Default)]
-pub(crate) struct BodyState {
-    rest: Rest,
-    /// Whether the client waits for `100 Continue`.
-    pub expects_continue: bool,
-    throughput: Option<MinimumThroughput>,
-}
-
-#[derive(Debug, Default)]
-enum Rest {
-    #[default]
-    Nothing,
-    Sized(u64),
-    /// The second field: bytes of data at the beginning of the input.
-    Chunked(ChunkedDecoder, usize),
-}
-
-impl BodyState {
-    pub fn new(length: BodyLength, expects_continue: bool) -> Self {
-        let rest = match length {
-            BodyLength::Empty => Rest::Nothing,
-            BodyLength::Sized(length) => Rest::Sized(length),
-            BodyLength::Chunked => Rest::Chunked(ChunkedDecoder::default(), 0),
-        };
-        let expects_continue = expects_continue && !matches!(rest, Rest::Nothing);
-        Self { rest, expects_continue, throughput: None }
-    }
-
-    /// Whether the rest can be read and dropped to keep the connection.
-    ///
-    /// A client that waits for `100 Continue` may send the body or not (RFC 9110, 10.1.1).
-    pub fn can_be_dropped(&self) -> bool {
-        !self.expects_continue && !matches!(self.rest, Rest::Sized(left) if left > limits::DISCARD)
-    }
-}
 
 /// Reads the body of the current request of a connection.
 ///
@@ -62,11 +26,7 @@ pub struct Body<'a> {
     connection: &'a mut HttpConnection,
 }
 
-impl<'a> Body<'a> {
-    pub(crate) fn new(connection: &'a mut HttpConnection) -> Self {
-        Self { connection }
-    }
-
+impl Body<'_> {
     /// Returns the number of bytes that are left; none for a body in chunks.
     #[must_use]
     pub fn left(&self) -> Option<u64> {
@@ -117,6 +77,11 @@ impl<'a> Body<'a> {
 }
 
 impl HttpConnection {
+    /// Returns the body of the current request.
+    pub fn body(&mut self) -> Body<'_> {
+        Body { connection: self }
+    }
+
     fn read_body(&mut self, buffer: &mut [u8]) -> Result<usize, WebError> {
         if buffer.is_empty() || matches!(self.body.rest, Rest::Nothing) {
             return Ok(0);

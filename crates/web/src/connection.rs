@@ -10,9 +10,9 @@ use rustix::event::PollFlags;
 use rustix::net::SendFlags;
 
 use crate::answer::AnswerRules;
-use crate::body::{Body, BodyState};
+use crate::body_state::BodyState;
 use crate::error::WebError;
-use crate::input::{Input, READ_WAIT, wait_for_input};
+use crate::input::{Input, READ_WAIT, is_transient, wait_for_input};
 use crate::limits;
 
 /// Longest wait of one send before the throughput is checked.
@@ -21,7 +21,7 @@ const SEND_WAIT: Duration = Duration::from_secs(5);
 /// A connection of an HTTP client (RFC 9112, section 9).
 ///
 /// For each request the caller calls [`Self::read_head`], or [`Self::begin`] with a head that was
-/// read before; then it reads the [`Body`] or not, and responds once.
+/// read before; then it reads the [`Body`](crate::Body) or not, and responds once.
 #[derive(Debug)]
 pub struct HttpConnection {
     pub(crate) stream: Arc<Stream>,
@@ -133,11 +133,6 @@ impl HttpConnection {
         Ok(())
     }
 
-    /// Returns the body of the current request.
-    pub fn body(&mut self) -> Body<'_> {
-        Body::new(self)
-    }
-
     /// Returns stream and input that was read ahead, for the next owner of the connection.
     #[must_use]
     pub fn into_parts(self) -> (Arc<Stream>, Vec<u8>) {
@@ -180,9 +175,4 @@ impl HttpConnection {
         self.body = BodyState::default();
         error.into()
     }
-}
-
-/// Whether a read may be tried again.
-pub(crate) fn is_transient(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }

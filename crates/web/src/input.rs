@@ -75,3 +75,8 @@ pub(crate) fn wait_for_input(stream: &Stream, until: Instant) -> io::Result<bool
         }
     }
 }
+
+/// Whether a read may be tried again.
+pub(crate) fn is_transient(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}

@@ -6,6 +6,7 @@
 
 mod answer;
 mod body;
+mod body_state;
 mod body_writer;
 mod connection;
 mod cross_site;

@@ -53,7 +53,8 @@ fn bodies_in_chunks_are_decoded_across_reads() {
     let mut client = pair.client.try_clone().unwrap();
     let writer = std::thread::spawn(move || {
         let text = "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
-                    5\r\nhello\r\n7;x=y\r\n, world\r\n0\r\nTrailer: z\r\n\r\nGET /2 HTTP/1.0\r\n\r\n";
+                    5\r\nhello\r\n7;x=y\r\n, world\r\n0\r\nTrailer: z\r\n\r\n\
+                    GET /2 HTTP/1.0\r\n\r\n";
         for byte in text.as_bytes() {
             client.write_all(&[*byte]).unwrap();
             std::thread::sleep(Duration::from_millis(1));

@@ -1,4 +1,4 @@
-//! HTTP clients that attack: smuggled requests, caps, ranges, traversal, hosts, other sites, stalls.
+//! HTTP clients that attack: smuggling, caps, ranges, traversal, other hosts and sites, stalls.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};

@@ -2,7 +2,7 @@
 //!
 //! The same functions run on a stable compiler: `crates/http/tests/corpus.rs` includes this file
 //! and feeds it the corpus and inputs made from it. Each function takes any bytes and panics where
-//! a promise of `relais-http` is broken. Nothing here may depend on libFuzzer, on time or on chance.
+//! a promise of `relais-http` is broken. Nothing here may depend on libFuzzer, time or chance.
 
 use relais_http::range::{self, Ranges};
 use relais_http::{
