@@ -4,13 +4,16 @@
 
 set -u
 
-packages='curl lftp tnftp ncftp wget aria2 rclone haproxy python3 python3-aioftp chromium chromium-driver'
+packages='curl lftp tnftp ncftp wget aria2 rclone haproxy python3 python3-aioftp \
+    chromium chromium-driver litmus cadaver davfs2'
 if [ "${1-}" = --list ]; then
     echo "$packages"
     exit 0
 fi
 missing=
-for pair in curl:curl lftp:lftp tnftp:tnftp ncftpget:ncftp wget:wget aria2c:aria2 rclone:rclone haproxy:haproxy chromium:chromium chromedriver:chromium-driver; do
+for pair in curl:curl lftp:lftp tnftp:tnftp ncftpget:ncftp wget:wget aria2c:aria2 rclone:rclone \
+    haproxy:haproxy chromium:chromium chromedriver:chromium-driver litmus:litmus cadaver:cadaver \
+    mount.davfs:davfs2; do
     command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair##*:}"
 done
 /usr/bin/python3 -c 'import aioftp' 2>/dev/null || missing="$missing python3 python3-aioftp"

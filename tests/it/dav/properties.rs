@@ -1,6 +1,7 @@
 //! Dead and live properties: set, moved, copied, removed, refused.
 
 use super::start;
+use crate::harness::{SOON, eventually};
 
 /// Returns a PROPPATCH body that sets elements.
 fn set(elements: &str) -> String {
@@ -100,9 +101,11 @@ fn folders_tell_their_space() {
     let (_slave, client) = start(&[("docs/f", &[7; 5000])]);
     let body = "<propfind xmlns='DAV:'><prop><quota-available-bytes/><quota-used-bytes/></prop>\
                 </propfind>";
-    let reply = client.expect(207, "PROPFIND", "/docs/", &["Depth: 0"], body);
+    let reply = eventually(SOON, "the files are counted", || {
+        let reply = client.expect(207, "PROPFIND", "/docs/", &["Depth: 0"], body);
+        (reply.element("quota-used-bytes").parse::<u64>().unwrap() >= 5000).then_some(reply)
+    });
     assert!(reply.element("quota-available-bytes").parse::<u64>().unwrap() > 0);
-    assert!(reply.element("quota-used-bytes").parse::<u64>().unwrap() >= 5000);
     let reply = client.expect(207, "PROPFIND", "/docs/f", &["Depth: 0"], body);
     assert!(reply.body.contains("404 Not Found"), "{reply:?}");
 }

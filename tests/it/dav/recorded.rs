@@ -37,7 +37,8 @@ fn windows_explorer_maps_a_drive_and_copies_a_file() {
             ("PUT", "/docs/new.txt", &["translate: f"], "", 201),
         ],
     );
-    let lock = "<?xml version=\"1.0\" encoding=\"utf-8\" ?><D:lockinfo xmlns:D=\"DAV:\"><D:lockscope>\
+    let lock = "<?xml version=\"1.0\" encoding=\"utf-8\" ?><D:lockinfo xmlns:D=\"DAV:\">\
+        <D:lockscope>\
         <D:exclusive/></D:lockscope><D:locktype><D:write/></D:locktype><D:owner>\
         <D:href>DESKTOP\\ann</D:href></D:owner></D:lockinfo>";
     let reply = client.expect(200, "LOCK", "/docs/new.txt", &[agent, "Timeout: Second-3600"], lock);
@@ -47,7 +48,8 @@ fn windows_explorer_maps_a_drive_and_copies_a_file() {
         <Z:Win32CreationTime>Mon, 02 Mar 2020 08:00:00 GMT</Z:Win32CreationTime>\
         <Z:Win32LastAccessTime>Mon, 02 Mar 2020 08:00:00 GMT</Z:Win32LastAccessTime>\
         <Z:Win32LastModifiedTime>Mon, 02 Mar 2020 08:00:00 GMT</Z:Win32LastModifiedTime>\
-        <Z:Win32FileAttributes>00000020</Z:Win32FileAttributes></D:prop></D:set></D:propertyupdate>";
+        <Z:Win32FileAttributes>00000020</Z:Win32FileAttributes></D:prop></D:set>\
+        </D:propertyupdate>";
     let submitted = submit(&token);
     let unlock = format!("Lock-Token: <{token}>");
     exchange(
@@ -73,10 +75,13 @@ fn macos_finder_copies_a_file() {
     let (_slave, client) = start(&[("Fotos/eins.jpg", b"jpeg")]);
     let agent = "User-Agent: WebDAVFS/3.0.0 (03008000) Darwin/20.6.0 (x86_64)";
     let zero = ["Depth: 0", "Content-Type: text/xml"];
-    let find = "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<D:propfind xmlns:D=\"DAV:\">\n<D:prop>\n\
-        <D:getlastmodified/>\n<D:getcontentlength/>\n<D:creationdate/>\n<D:resourcetype/>\n</D:prop>\n\
+    let find = "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<D:propfind xmlns:D=\"DAV:\">\n\
+        <D:prop>\n\
+        <D:getlastmodified/>\n<D:getcontentlength/>\n<D:creationdate/>\n<D:resourcetype/>\n\
+        </D:prop>\n\
         </D:propfind>\n";
-    let quota = "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<D:propfind xmlns:D=\"DAV:\">\n<D:prop>\n\
+    let quota = "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<D:propfind xmlns:D=\"DAV:\">\n\
+        <D:prop>\n\
         <D:quota-available-bytes/>\n<D:quota-used-bytes/>\n<D:quota/>\n<D:quotaused/>\n</D:prop>\n\
         </D:propfind>\n";
     exchange(
@@ -120,12 +125,16 @@ fn macos_finder_copies_a_file() {
 fn gnome_files_browses_and_writes() {
     let (_slave, client) = start(&[("docs/one.txt", b"one")]);
     let agent = "User-Agent: gvfs/1.50.3";
-    let find = "<?xml version=\"1.0\" encoding=\"utf-8\" ?>\n <D:propfind xmlns:D=\"DAV:\">\n  <D:prop>\n\
-        <D:creationdate/>\n<D:displayname/>\n<D:getcontentlength/>\n<D:getcontenttype/>\n<D:getetag/>\n\
+    let find = "<?xml version=\"1.0\" encoding=\"utf-8\" ?>\n <D:propfind xmlns:D=\"DAV:\">\n  \
+        <D:prop>\n\
+        <D:creationdate/>\n<D:displayname/>\n<D:getcontentlength/>\n<D:getcontenttype/>\n\
+        <D:getetag/>\n\
         <D:getlastmodified/>\n<D:resourcetype/>\n  </D:prop>\n </D:propfind>";
-    let quota = "<?xml version=\"1.0\" encoding=\"utf-8\" ?>\n <D:propfind xmlns:D=\"DAV:\">\n  <D:prop>\n\
+    let quota = "<?xml version=\"1.0\" encoding=\"utf-8\" ?>\n \
+        <D:propfind xmlns:D=\"DAV:\">\n  <D:prop>\n\
         <D:quota-available-bytes/>\n<D:quota-used-bytes/>\n  </D:prop>\n </D:propfind>";
-    let type_of = "<?xml version=\"1.0\" encoding=\"utf-8\" ?>\n <D:propfind xmlns:D=\"DAV:\">\n  <D:prop>\n\
+    let type_of = "<?xml version=\"1.0\" encoding=\"utf-8\" ?>\n \
+        <D:propfind xmlns:D=\"DAV:\">\n  <D:prop>\n\
         <D:resourcetype/>\n  </D:prop>\n </D:propfind>";
     let (zero, one) = (["Depth: 0", "Content-Type: application/xml"], ["Depth: 1"]);
     exchange(

@@ -12,9 +12,9 @@ use crate::front::http::session::HttpSession;
 pub fn move_entry(request: &mut DavRequest<'_>) -> DavResult {
     let target = Target::of(request)?;
     target.clear(request)?;
-    let expect = Expect::exactly(Some(target.source.version));
     let (id, keepalive) = (HttpSession::change_id()?, &mut request.http.keepalive());
-    let change = request.http.session.rename(id, &target.from, &target.to, expect, keepalive)?;
+    let change =
+        request.http.session.rename(id, &target.from, &target.to, Expect::Any, keepalive)?;
     request.http.commit(change)?;
     Ok(DavAnswer::empty(target.done()))
 }

@@ -52,9 +52,8 @@ impl Target {
         if (replaced.kind, self.source.kind) == (Kind::File, Kind::File) {
             return Ok(());
         }
-        let expect = Expect::exactly(Some(replaced.version));
         let (id, keepalive) = (HttpSession::change_id()?, &mut request.http.keepalive());
-        let change = request.http.session.remove(id, &self.to, true, expect, keepalive)?;
+        let change = request.http.session.remove(id, &self.to, true, Expect::Any, keepalive)?;
         request.http.commit(change)?;
         Ok(())
     }
