@@ -38,7 +38,7 @@ fn a_lock_holds_on_all_slaves_and_protocols() {
     ftp.expect("STOR docs/f", 450);
     // Natively.
     let output = cluster.client().command("rm docs/f");
-    assert!(output.stderr.contains("lock") && output.status != 0, "{output:?}");
+    assert!(output.stdout.contains("\"locked\"") && output.status != 0, "{output:?}");
     // With the token each of them writes, also through the other slave.
     let condition = format!("If: (<{token}>)");
     b.expect(204, "PUT", "/docs/f", &[&condition], "new");

@@ -146,6 +146,15 @@ struct QueuedProposal {
     found: bool,
 }
 
+impl QueuedProposal {
+    /// Whether the change has happened in a folder, so that no lock counts.
+    ///
+    /// A standalone slave proposes what it finds as requests, but with the account of no session.
+    fn is_local(&self) -> bool {
+        self.found || self.request.id.account() == 0
+    }
+}
+
 /// State machine of the master; see the module.
 #[derive(Debug, Clone)]
 pub struct Coordinator {
@@ -402,7 +411,7 @@ impl Coordinator {
             self.spare_found();
             let together = self.together();
             let requests = self.queue.iter().take(together);
-            let requests = requests.map(|waiting| (&waiting.request, waiting.found));
+            let requests = requests.map(|waiting| (&waiting.request, waiting.is_local()));
             let verdicts = self.sequencer.sequence(requests, &mut self.state.known, self.now_ms);
             for verdict in verdicts {
                 let Some(waiting) = self.queue.pop_front() else { break };
