@@ -19,11 +19,11 @@ use relais_storage::{
 use relais_tree::{Folder, Meta, TreeError};
 
 use crate::active_uploads::ActiveUploads;
+use crate::computations::Computations;
 use crate::hash_semaphore::HashSemaphore;
 use crate::host::{Host, ProposalChannel};
 use crate::login_renewal::LoginRenewer;
 use crate::owner::Owner;
-use crate::sha256::Computations;
 use crate::transfer_log::TransferLog;
 
 /// Error in `status` if the folder's path no longer leads to the served folder.

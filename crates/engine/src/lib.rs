@@ -14,6 +14,7 @@ mod active_uploads;
 mod change;
 mod changes;
 mod checksum;
+mod computations;
 mod content;
 mod content_hasher;
 mod context;

@@ -4,7 +4,6 @@
 //! patience of any client. It goes on if all have given up, and the next request finds the result.
 //! The other workers of the slave see by a locked file in staging that one of them is at work.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -12,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use log::{debug, warn};
-use parking_lot::{Condvar, Mutex};
 use relais_proto::{
     Change, ChangeId, ContentHashes, Digest, ErrorCode, Lsn, Refusal, TreePath, WaitReason, limits,
 };
@@ -20,6 +18,7 @@ use relais_storage::{EntryFacts, FileIdentity, Proposal, StagedName};
 use relais_tree::{OpenFile, TreeError};
 
 use crate::change::PreparedChange;
+use crate::computations::Computation;
 use crate::content::{self, Content, Located, check_unchanged, hashing_failed};
 use crate::content_hasher::ContentHasher;
 use crate::context::SessionContext;
@@ -29,23 +28,10 @@ use crate::pending_changes::PendingChanges;
 use crate::session::Session;
 use crate::transfer_log::TransferRecord;
 
-/// Most contents that a worker hashes at the same time.
-const MOST_AT_A_TIME: usize = 4;
 /// How long a request waits for a place among them.
 const PLACE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time between two checks of something that is waited for.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
-
-/// The computations of a worker, by the file that each reads.
-#[derive(Default)]
-pub(crate) struct Computations(Mutex<HashMap<FileIdentity, Arc<Computation>>>);
-
-/// What requests for the same hashes wait for.
-#[derive(Default)]
-struct Computation {
-    result: Mutex<Option<Result<ContentHashes, Refusal>>>,
-    came: Condvar,
-}
 
 /// A computation under way. Dropping it ends the computation in any case.
 struct Running {
@@ -85,7 +71,7 @@ impl Session {
                 return Ok(Located::Here(known));
             }
             let computation = join(context, &path, file, facts, keepalive)?;
-            computation.wait(context, keepalive).map(Located::Here)
+            wait(context, &computation, keepalive).map(Located::Here)
         }))
     }
 }
@@ -100,32 +86,9 @@ impl Content {
     }
 }
 
-impl Computation {
-    fn wait(
-        &self,
-        context: &SessionContext,
-        keepalive: &mut dyn KeepAlive,
-    ) -> Result<ContentHashes, Refusal> {
-        loop {
-            let mut result = self.result.lock();
-            self.came.wait_while_for(&mut result, |result| result.is_none(), POLL_INTERVAL);
-            if let Some(result) = &*result {
-                return result.clone();
-            }
-            drop(result);
-            if context.is_stopping() {
-                return Err(stopping());
-            }
-            keep_waiting(keepalive, WaitReason::Hashing)?;
-        }
-    }
-}
-
 impl Running {
     fn end(&self, result: Result<ContentHashes, Refusal>) {
-        self.context.computations.0.lock().remove(&self.file);
-        self.computation.result.lock().get_or_insert(result);
-        self.computation.came.notify_all();
+        self.context.computations.end(&self.file, &self.computation, result);
     }
 }
 
@@ -162,18 +125,8 @@ fn join(
 ) -> Result<Arc<Computation>, Refusal> {
     let key = FileIdentity::from(&file.meta);
     let limits = (PLACE_TIMEOUT, POLL_INTERVAL);
-    let joined = poll(limits, WaitReason::Hashing, keepalive, |_| {
-        let mut running = context.computations.0.lock();
-        if let Some(computation) = running.get(&key) {
-            return Ok(Some((computation.clone(), false)));
-        }
-        if running.len() >= MOST_AT_A_TIME {
-            return Ok(None);
-        }
-        let computation = Arc::<Computation>::default();
-        running.insert(key, computation.clone());
-        Ok(Some((computation, true)))
-    })?;
+    let joined =
+        poll(limits, WaitReason::Hashing, keepalive, |_| Ok(context.computations.join(key)))?;
     let Some((computation, is_new)) = joined else {
         let message = "the slave is hashing too many other files";
         return Err(Refusal::at(path, ErrorCode::Busy, message));
@@ -192,6 +145,23 @@ fn join(
         }
     }
     Ok(computation)
+}
+
+/// Waits for the result of a computation.
+fn wait(
+    context: &SessionContext,
+    computation: &Computation,
+    keepalive: &mut dyn KeepAlive,
+) -> Result<ContentHashes, Refusal> {
+    loop {
+        if let Some(result) = computation.wait(POLL_INTERVAL) {
+            return result;
+        }
+        if context.is_stopping() {
+            return Err(stopping());
+        }
+        keep_waiting(keepalive, WaitReason::Hashing)?;
+    }
 }
 
 /// Computes and records the hashes of a file, unless another worker does.

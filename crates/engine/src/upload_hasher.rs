@@ -117,7 +117,8 @@ impl UploadHasher {
         Ok(self.hasher.digest())
     }
 
-    /// Returns the SHA-256 hashes of the bytes up to the last [`Self::finish`], if they are computed.
+    /// Returns the SHA-256 hashes of the bytes up to the last [`Self::finish`], if they are
+    /// computed.
     pub fn hashes(&self) -> Option<ContentHashes> {
         self.hasher.hashes()
     }

@@ -144,7 +144,8 @@ fn locks_cover_what_is_below_and_end_with_their_path() {
     let unlock = |at, token| Change::Unlock { path: path(at), token: LockToken([token; 16]) };
     commit(&mut replica, 8, vec![unlock("dx", 9), rename("d", "e"), unlock("dx", 3)]);
     assert_eq!(replica.scanner.store.annotations().unwrap().locks, []);
-    // A lock of the root covers everything, and can only be extended. A later lock drops those that have expired.
+    // A lock of the root covers everything, and can only be extended. A later lock drops those
+    // that have expired.
     commit(&mut replica, 11, vec![lock("", 4, true), lock("", 4, false)]);
     assert_eq!(locks(&replica.scanner.store, "e/sub/f"), [at(4, "/")]);
     let mut later = committed(13, lock("dx", 5, false));
