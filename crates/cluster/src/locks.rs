@@ -48,6 +48,10 @@ impl LockTable {
     /// Returns the locks that cover a path: its own, and deep ones of the folders above it.
     #[must_use]
     pub fn covering(&self, path: &TreePath) -> Vec<(TreePath, Arc<Lock>)> {
+        // Each change asks, and most trees have no locks.
+        if self.0.is_empty() {
+            return Vec::new();
+        }
         let with = |path: &TreePath, lock: &Arc<Lock>| (path.clone(), Arc::clone(lock));
         let mut found: Vec<_> = self.at(path).iter().map(|lock| with(path, lock)).collect();
         let mut above = path.split_last().map(|(parent, _)| parent);

@@ -3,7 +3,9 @@ use crate::history_hash::HistoryHash;
 use crate::message_budget::{LARGE, ReplicaPosition};
 use crate::timeline::Timeline;
 use crate::tree::TreeState;
-use relais_proto::{Digest, Expect, FileTime, Mode, SlaveId, TreePath};
+use relais_proto::{
+    Digest, Expect, FileTime, Mode, PropertyChange, PropertyName, SlaveId, TreePath,
+};
 
 const A: LinkId = LinkId(1);
 const B: LinkId = LinkId(2);
@@ -666,4 +668,27 @@ fn a_master_that_was_shortened_withdraws_as_before() {
             .map(|content| content.put),
         Some(version(1))
     );
+}
+
+#[test]
+fn a_batch_of_large_properties_fits_into_the_journal() {
+    let mut master = master();
+    join(&mut master, A, 0);
+    make(&mut master, A, put(1, "f"));
+    let set = |n: u8| {
+        let name = |local: &str| PropertyName { namespace: String::new(), local: local.into() };
+        let change = |local| PropertyChange { name: name(local), value: Some("v".repeat(23_000)) };
+        let changes = vec![change("a"), change("b")];
+        let path = TreePath::new("f").unwrap();
+        ChangeRequest { change: Change::SetProperties { path, changes }, ..put(n, "f") }
+    };
+    // The first is written alone; the others wait.
+    assert_eq!(written(&propose(&mut master, A, set(2))), [2]);
+    for n in 3..200 {
+        assert!(written(&propose(&mut master, A, set(n))).is_empty());
+    }
+    let batch = written(&master.on(CoordinatorEvent::Written, 0));
+    assert_eq!(batch.len(), BATCH_EXTRA / (46_000 + 2 * 9));
+    let rest = written(&master.on(CoordinatorEvent::Written, 0));
+    assert_eq!(rest.first(), batch.last().map(|last| last + 1).as_ref());
 }

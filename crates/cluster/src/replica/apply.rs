@@ -2,7 +2,7 @@
 
 use relais_proto::{Change, Lsn};
 
-use super::{Action, BATCH, QUEUE, Replica, batch, missing_contents};
+use super::{Action, BATCH, QUEUE, QUEUE_EXTRA, Replica, batch, missing_contents};
 use crate::history_hash;
 use crate::message_budget::{CommittedEntry, ToMaster};
 
@@ -31,11 +31,17 @@ impl Replica {
             self.note_lsn(next);
             self.queue.push_back(committed);
         }
-        if self.queue.len() < QUEUE {
+        if self.has_room(QUEUE, QUEUE_EXTRA) {
             self.send(ToMaster::Ready);
         } else {
             self.owes_ready = true;
         }
+    }
+
+    /// Returns whether fewer changes, and fewer bytes of properties and hashes, are queued.
+    fn has_room(&self, changes: usize, extra: usize) -> bool {
+        let queued = self.queue.iter().map(|committed| committed.entry.change.extra_bytes());
+        self.queue.len() < changes && queued.sum::<usize>() < extra
     }
 
     pub(super) fn apply_next(&mut self) {
@@ -56,7 +62,7 @@ impl Replica {
             position.chain = history_hash::next(position.chain, &committed.entry);
             position.applied = committed.entry.version;
         }
-        if self.owes_ready && self.queue.len() < QUEUE / 2 {
+        if self.owes_ready && self.has_room(QUEUE / 2, QUEUE_EXTRA / 2) {
             self.owes_ready = false;
             self.send(ToMaster::Ready);
         }

@@ -40,6 +40,8 @@ pub use self::service::{BEHIND, ServiceReadiness, YOUNG, in_service};
 const BATCH: usize = 256;
 /// Queued changes above which the slave requests no more.
 const QUEUE: usize = 4096;
+/// Bytes of properties and hashes in queued changes above which the slave requests no more.
+const QUEUE_EXTRA: usize = 8 * 1024 * 1024;
 /// Highest number of puts in a page of missing contents.
 const PAGE: usize = 4096;
 

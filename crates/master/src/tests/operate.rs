@@ -4,8 +4,9 @@ use std::sync::mpsc::{Receiver, channel};
 
 use relais_cluster::first_history_hash;
 use relais_proto::{
-    Annotations, ErrorCode, HistoryHash, Lsn, PathPage, ReplicaPosition, Timeline, ToMaster,
-    ToSlave, TreeEntry, TreePage, TreePath, metric,
+    Annotations, ContentHashes, ErrorCode, HistoryHash, Lock, LockToken, Lsn, PathPage, Property,
+    PropertyName, ReplicaPosition, Sha256, Timeline, ToMaster, ToSlave, TreeEntry, TreePage,
+    TreePath, metric,
 };
 
 use super::changes::{committed, committed_up_to, hear, join, joined, propose, put, say, version};
@@ -86,6 +87,31 @@ fn answer(
         _ => {}
     }
     connection.flush()
+}
+
+/// A property and a lock of a path, and hashes of the content of its put.
+fn annotations_of(at: &str, put: Lsn) -> Annotations {
+    let path = TreePath::new(at).unwrap();
+    let name = PropertyName { namespace: "DAV:".into(), local: "p".into() };
+    let lock = Lock {
+        token: LockToken([1; 16]),
+        account: 1,
+        user: "ann".into(),
+        owner: String::new(),
+        exclusive: true,
+        deep: false,
+        expires_ms: u64::MAX,
+    };
+    let hashes = ContentHashes {
+        sha256: Sha256([3; 32]),
+        piece_size: relais_proto::limits::PIECE,
+        pieces: Vec::new(),
+    };
+    Annotations {
+        properties: vec![(path.clone(), Property { name, value: "v".into() })],
+        locks: vec![(path, lock)],
+        hashes: vec![(put, hashes)],
+    }
 }
 
 /// Makes the tree of the first puts, with all contents.
@@ -283,7 +309,8 @@ fn recovery_uses_the_slave_with_the_latest_change() {
     let (ok, lines) = done(&master, Operation::Recover { go: true });
     assert!(ok && lines.last().unwrap().contains("nothing to recover"), "{lines:?}");
     let (mut one, mut two) = (slave(&master, 1), slave(&master, 2));
-    let ahead = tree_of(HistoryHash([5; 32]), &[(1, "a"), (2, "b"), (3, "c")]);
+    let mut ahead = tree_of(HistoryHash([5; 32]), &[(1, "a"), (2, "b"), (3, "c")]);
+    ahead.annotations = annotations_of("a", version(1));
     let behind = ReplicaPosition { applied: version(2), chain: HistoryHash([4; 32]), epoch: 3 };
     assert!(matches!(join(&mut one, 1, ahead.position), ToSlave::Refuse { .. }));
     assert!(matches!(join(&mut two, 2, behind), ToSlave::Refuse { .. }));
@@ -322,6 +349,8 @@ fn recovery_uses_the_slave_with_the_latest_change() {
             "its link ends: {heard:?}"
         );
     }
+    // All locks end; clients of other slaves may have others.
+    let kept = Annotations { locks: Vec::new(), ..ahead.annotations };
     // After a restart too, all compare, ids are known, and numbers have the new epoch.
     for again in [false, true] {
         if again {
@@ -335,8 +364,9 @@ fn recovery_uses_the_slave_with_the_latest_change() {
         assert!(matches!(join(&mut one, 1, position), ToSlave::Compare { epoch: 4, .. }));
         assert!(matches!(
             hear(&mut one),
-            ToSlave::Page { entries, ids, .. }
+            ToSlave::Page { entries, ids, annotations }
                 if entries.len() == 3 + usize::from(again) && ids.len() == entries.len()
+                    && annotations == kept
         ));
         say(&mut one, ToMaster::Ready);
         let ToSlave::End { timelines, .. } = hear(&mut one) else { panic!("no end") };
