@@ -111,7 +111,10 @@ impl Host for WorkerHost {
     }
 
     fn path_upload_began(&self, name: &StagedName) {
-        self.context.remote_uploads.began_here(name.id.0);
+        // Nothing takes the reports of a standalone slave.
+        if self.context.config.cluster.is_some() {
+            self.context.remote_uploads.began_here(name.id.0);
+        }
     }
 
     fn path_upload_ended(&self) {

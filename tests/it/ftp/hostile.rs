@@ -147,6 +147,17 @@ fn patterns_have_a_bounded_cost() {
     assert_eq!(ftp.get("NLST *").split(|byte| *byte == b'\n').count(), 201);
 }
 
+#[test]
+fn many_uploads_of_a_standalone_slave_log_nothing() {
+    let (slave, addr) = start_ftp(&[], &[]);
+    let mut ftp = FtpTestClient::anonymous(addr);
+    let before = slave.program.stderr.text();
+    for n in 0..600 {
+        ftp.put(&format!("STOR {}", n % 7), b"x");
+    }
+    assert_eq!(slave.program.stderr.text(), before);
+}
+
 /// Calls `step` every half second until it fails because the server has closed the connection.
 fn until_closed(mut step: impl FnMut() -> bool) {
     let began = Instant::now();

@@ -16,11 +16,13 @@ use super::session::TlsSession;
 use super::tickets::TicketSecret;
 use crate::stream::Stream;
 
-/// Tickets that a control connection issues with TLS 1.3.
+/// Tickets that a control connection of FTP issues with TLS 1.3.
 ///
-/// Some clients use each ticket once, and a data connection on which the client sends may issue none
-/// in time. Clients such as those of rustls keep 8.
+/// Some clients use each ticket once, and get no new one in time if they only upload. Clients of
+/// rustls keep 8.
 const CONTROL_TICKETS: usize = 8;
+/// Tickets that a data connection issues with TLS 1.3.
+const DATA_TICKETS: usize = 2;
 
 /// The TLS configuration of a listener.
 #[derive(Debug, Clone)]
@@ -66,7 +68,8 @@ impl TlsServer {
     /// # Errors
     /// The TLS library cannot be set up.
     pub fn for_ftp(certificate: Arc<ServerCertificate>, secret: TicketSecret) -> io::Result<Self> {
-        let config = config(rustls::ALL_VERSIONS, certificate.clone())?;
+        let mut config = config(rustls::ALL_VERSIONS, certificate.clone())?;
+        config.send_tls13_tickets = CONTROL_TICKETS;
         let tickets = Some(secret);
         Ok(Self { encrypt: TlsMode::Always, config: Arc::new(config), certificate, tickets })
     }
@@ -146,8 +149,8 @@ impl TlsServer {
         if let Some(resumption) = &resumption {
             let config = Arc::make_mut(&mut config);
             config.ticketer = resumption.clone();
-            if resumption.is_control() {
-                config.send_tls13_tickets = CONTROL_TICKETS;
+            if !resumption.is_control() {
+                config.send_tls13_tickets = DATA_TICKETS;
             }
             config.session_storage = resumption.clone();
         }

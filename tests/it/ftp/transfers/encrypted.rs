@@ -4,12 +4,13 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned, SupportedProtocolVersion};
 
 use super::super::tls::{TlsClient, config};
-use super::super::{reset, start_ftp};
+use super::super::{FtpTestClient, reset, start_ftp};
 use crate::harness::{SOON, content};
 
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS12, &rustls::version::TLS13];
@@ -31,12 +32,18 @@ fn logged_in(addr: SocketAddr, config: &Arc<ClientConfig>) -> TlsClient {
     client
 }
 
-/// Begins a transfer up to the reply 150.
-fn begin(client: &mut TlsClient, line: &str, config: &Arc<ClientConfig>) -> TlsData {
+/// Opens a data connection that is not encrypted yet.
+fn connect(client: &mut TlsClient) -> TcpStream {
     let reply = client.expect("EPSV", 229);
     let port = reply.split('|').nth(3).unwrap().parse().unwrap();
     let tcp = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port))).unwrap();
     tcp.set_read_timeout(Some(SOON)).unwrap();
+    tcp
+}
+
+/// Begins a transfer up to the reply 150.
+fn begin(client: &mut TlsClient, line: &str, config: &Arc<ClientConfig>) -> TlsData {
+    let tcp = connect(client);
     client.expect(line, 150);
     let name = ServerName::try_from("files.example").unwrap();
     StreamOwned::new(ClientConnection::new(config.clone(), name).unwrap(), tcp)
@@ -119,4 +126,65 @@ fn data_connections_resume_their_control_session_if_required() {
         assert!(other.is_err(), "{version:?}: the session of another client");
         client.reply_of(522);
     }
+}
+
+/// Clients of rustls use each ticket of TLS 1.3 once.
+#[test]
+fn uploads_resume_their_control_session_again_and_again() {
+    let (_slave, addr) = start_ftp(&["--ftp-tls-reuse", "required"], &[]);
+    for version in VERSIONS {
+        let own = config(&[version]);
+        let mut client = logged_in(addr, &own);
+        for n in 0..20 {
+            let mut data = begin(&mut client, &format!("STOR f{n}"), &own);
+            data.write_all(b"content").unwrap();
+            data.conn.send_close_notify();
+            data.flush().unwrap();
+            // New tickets come with the end.
+            data.read_to_end(&mut Vec::new()).expect("close_notify");
+            client.reply_of(226);
+        }
+        // These clients close first. The tickets of the control connection are enough for some.
+        let own = config(&[version]);
+        let mut client = logged_in(addr, &own);
+        for n in 0..8 {
+            let mut data = begin(&mut client, &format!("STOR f{n}"), &own);
+            data.write_all(b"content").unwrap();
+            data.conn.send_close_notify();
+            data.flush().unwrap();
+            drop(data);
+            client.reply_of(226);
+        }
+    }
+}
+
+#[test]
+fn a_handshake_that_does_not_end_hears_the_control_connection() {
+    let (_slave, addr) = start_ftp(&[], &[("f", b"content")]);
+    let config = config(rustls::ALL_VERSIONS);
+    let mut client = logged_in(addr, &config);
+    // The handshake begins after its command, and before it.
+    for first in [&b""[..], b"\x16\x03\x01"] {
+        let began = Instant::now();
+        let mut data = connect(&mut client);
+        data.write_all(first).unwrap();
+        client.expect("NOOP", 200);
+        client.expect("RETR f", 150);
+        client.expect("STAT", 211);
+        client.expect("ABOR", 426);
+        client.reply_of(226);
+        assert!(began.elapsed() < Duration::from_secs(8), "before the handshake's time is over");
+        drop(data);
+        let mut data = begin(&mut client, "RETR f", &config);
+        let mut got = Vec::new();
+        data.read_to_end(&mut got).unwrap();
+        assert_eq!(got, b"content");
+        client.reply_of(226);
+    }
+    let mut data = connect(&mut client);
+    client.expect("STOR new", 150);
+    drop(client);
+    // The slave closes or resets the connection.
+    assert!(!matches!(data.read(&mut [0]), Ok(1..)));
+    assert!(FtpTestClient::anonymous(addr).command("SIZE new").code == 550);
 }
