@@ -122,3 +122,27 @@ fn creates_renames_and_removes() {
     assert_eq!(curl(&site, Tls::Explicit, &quoted, "new/").trim(), "moved");
     assert_eq!(curl(&site, Tls::Explicit, &["-Q", "DELE new/moved", "-l"], "new/").trim(), "");
 }
+
+/// curl before 8.12 keeps one ticket of TLS 1.3, and uses it once.
+#[test]
+fn several_transfers_resume_the_session_of_the_login() {
+    let site = Site::start_with(Login::Account, &["--ftp-tls-reuse", "required"]);
+    let sent = content(9, 300_000);
+    for name in ["a", "b", "c"] {
+        site.write_local(name, &sent);
+    }
+    for tls in [Tls::Explicit, Tls::Implicit] {
+        curl(&site, tls, &["--tls-max", "1.2", "-T", "{a,b,c}"], "");
+        for name in ["a", "b", "c"] {
+            assert_same(&site.served(name), &sent, name);
+        }
+        curl(&site, tls, &["--tlsv1.3", "-T", "a"], "one");
+        assert_same(&site.served("one"), &sent, "one");
+        // A download brings a new ticket, whatever the number of files.
+        let more = ["b", "c", "one"].map(|name| url(&site, tls, name));
+        let mut options = vec!["--tlsv1.3", "-o", "a", "-o", "b", "-o", "c", "-o", "one"];
+        options.extend(more.iter().map(String::as_str));
+        curl(&site, tls, &options, "a");
+        assert_same(&fs::read(site.local("one")).unwrap(), &sent, "got");
+    }
+}

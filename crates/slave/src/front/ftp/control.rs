@@ -42,6 +42,8 @@ pub struct Control {
     /// Lines that came while a command ran, oldest first.
     queued: VecDeque<Line>,
     queued_bytes: usize,
+    /// How long the client may send no command; tests have less patience.
+    pub idle_time: Duration,
     /// Since when a command is waited for.
     idle_since: Option<Instant>,
     /// Since when a line is incomplete.
@@ -84,6 +86,7 @@ impl Control {
             input,
             queued: VecDeque::new(),
             queued_bytes: 0,
+            idle_time: limits::IDLE_TIME,
             idle_since: None,
             line_since: None,
             has_ended: false,
@@ -158,7 +161,7 @@ impl Control {
         let idle_since = *self.idle_since.get_or_insert(now);
         let (until, why) = match self.line_since {
             Some(since) => (since + limits::FRAME_TIME, "a command line was not completed"),
-            None => (idle_since + limits::IDLE_TIME, "the session was idle for too long"),
+            None => (idle_since + self.idle_time, "the session was idle for too long"),
         };
         if until <= now {
             return Err(io::Error::new(io::ErrorKind::TimedOut, why));

@@ -1,10 +1,16 @@
 //! The control connection: hostile lines, interrupts, and the end of the slave.
 
-use std::net::Shutdown;
+use std::io::{ErrorKind, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::{Duration, Instant};
 
-use relais_proto::Lsn;
+use relais_ftp::LineBuffer;
+use relais_net::Stream;
+use relais_proto::{Lsn, limits};
 
+use super::super::control::{Control, Received};
 use super::host::Fixture;
 use super::{TestSession, with_session};
 
@@ -74,4 +80,25 @@ fn stopping_slaves_say_so_and_close() {
         assert!(client.reply().starts_with("421 "));
         assert_eq!(client.line(), None);
     });
+}
+
+#[test]
+fn idle_sessions_end_and_each_command_begins_the_time_anew() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let stream = Arc::new(Stream::tcp(listener.accept().unwrap().0).unwrap());
+    let mut control = Control::new(stream, LineBuffer::default()).unwrap();
+    assert_eq!(control.idle_time, limits::IDLE_TIME);
+    control.idle_time = Duration::from_millis(400);
+    for _ in 0..3 {
+        let wake = Instant::now() + Duration::from_millis(250);
+        assert!(matches!(control.next_line(Some(wake), None), Ok(Received::Woken)));
+        client.write_all(b"NOOP\r\n").unwrap();
+        assert!(matches!(control.next_line(None, None), Ok(Received::Line(Ok(_)))));
+    }
+    let began = Instant::now();
+    let error = control.next_line(None, None).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    assert!(error.to_string().contains("idle"), "{error}");
+    assert!(began.elapsed() >= control.idle_time);
 }
