@@ -123,7 +123,7 @@ fn creates_renames_and_removes() {
     assert_eq!(curl(&site, Tls::Explicit, &["-Q", "DELE new/moved", "-l"], "new/").trim(), "");
 }
 
-/// curl before 8.12 keeps one ticket of TLS 1.3, and uses it once.
+/// curl 7.88 keeps one ticket of TLS 1.3, and uses it once.
 #[test]
 fn several_transfers_resume_the_session_of_the_login() {
     let site = Site::start_with(Login::Account, &["--ftp-tls-reuse", "required"]);

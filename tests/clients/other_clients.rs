@@ -3,7 +3,9 @@
 use std::fs;
 
 use crate::harness::content;
-use crate::site::{EVERY_LOGIN, EVERY_TLS, Login, Site, Tls, assert_same, file, succeed, words};
+use crate::site::{
+    EVERY_LOGIN, EVERY_TLS, Login, Site, Tls, assert_same, file, run, succeed, words,
+};
 
 #[test]
 fn tnftp_gets_puts_and_resumes() {
@@ -51,6 +53,28 @@ fn ncftp_gets_puts_and_resumes() {
         succeed("ncftpget", &with(&["-V", "-R"], &["tree", "/docs"]), &site.local.folder("."));
         assert_same(&fs::read(site.local("tree/docs/sent")).unwrap(), &sent, "recursive");
     }
+}
+
+/// A recursive listing in one answer is not offered. These clients say so, or list each folder.
+#[test]
+fn recursive_listings_are_refused_or_done_by_the_client() {
+    let site = Site::start(Login::Anonymous);
+    let (host, port) = (site.ftp.ip().to_string(), site.ftp.port().to_string());
+    let folder = site.local.path();
+    let url = format!("ftp://{host}/docs/");
+    let refused = run("ncftpls", &words(["-R", "-P", &port, &url]), folder);
+    assert!(!refused.status.success() && refused.stdout.is_empty(), "{refused:?}");
+    let listed = succeed("ncftpls", &words(["-P", &port, &url]), folder);
+    assert!(listed.contains("a name with spaces.txt"), "{listed}");
+    let lftp = |command: &str| {
+        run("lftp", &words(["-c", &format!("open -p {port} {host}; {command}")]), folder)
+    };
+    let refused = lftp("ls -R");
+    let errors = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && errors.contains("504"), "{refused:?}");
+    let found = lftp("find");
+    let names = String::from_utf8_lossy(&found.stdout);
+    assert!(names.contains("./docs/a name with spaces.txt"), "{names}");
 }
 
 #[test]
