@@ -564,7 +564,7 @@ mod tests {
     #[test]
     fn a_withdrawal_applies_to_a_tree_without_replaced_entries() {
         let (mut known, _) = made(&[put("f", 1), put("f", 2)]);
-        let mut told = Tree::listed(
+        let mut received = Tree::listed(
             known.tree.iter().map(|(path, entry)| (path.clone(), *entry)),
             known.tree.last(),
         );
@@ -572,14 +572,14 @@ mod tests {
         let change = Change::Withdraw { of: Lsn { epoch: 1, number: 2 } };
         assert!(
             known.tree.can_withdraw(Lsn { epoch: 1, number: 2 })
-                && !told.can_withdraw(Lsn { epoch: 1, number: 2 })
+                && !received.can_withdraw(Lsn { epoch: 1, number: 2 })
         );
         let effects = known.apply(&LogEntry { version, id: ChangeId([9; 16]), time_ms: 0, change });
-        told.restore(version, &effects.restored);
+        received.restore(version, &effects.restored);
         assert!(
-            known.tree.iter().eq(told.iter())
-                && known.tree.puts().eq(told.puts())
-                && told.last() == version
+            known.tree.iter().eq(received.iter())
+                && known.tree.puts().eq(received.puts())
+                && received.last() == version
         );
         assert_eq!(effects.gone.len(), 1);
     }

@@ -1,6 +1,6 @@
 //! Which slave has each unfinished upload by path, so that no other one joins it to other content.
 //!
-//! A key belongs to the slave that reported it last. A slave that had it before is told to discard
+//! A key belongs to the slave that reported it last. A slave that had it before has to discard
 //! its part until it says that this part has ended. The table is in memory only: the slaves report
 //! all their keys on each new link.
 
@@ -174,7 +174,7 @@ impl PathUploads {
         if holder.last == from && !std::mem::replace(&mut holder.has_ended, true) {
             news.push(UploadNews::Beside(from.folder, key, false));
         } else if was_former && holder.has_ended {
-            // It was told that the upload is pending elsewhere, so that it discards its part.
+            // It has heard that the upload is pending elsewhere, so that it discards its part.
             news.push(UploadNews::For(from.slave, key, false));
         }
         if holder.has_ended && holder.former.is_empty() {
@@ -201,7 +201,7 @@ mod tests {
         UploadNews::Beside(slave(n).folder, KEY, pending)
     }
 
-    fn told(n: u8, pending: bool) -> UploadNews {
+    fn news_of(n: u8, pending: bool) -> UploadNews {
         UploadNews::For(slave(n).slave, KEY, pending)
     }
 
@@ -232,7 +232,7 @@ mod tests {
         let (mut uploads, _) = uploads();
         uploads.report(slave(1), &keys(false, &[KEY], &[]));
         let news = uploads.report(slave(2), &keys(false, &[KEY], &[]));
-        assert_eq!(news, [beside(2, true), told(2, false)]);
+        assert_eq!(news, [beside(2, true), news_of(2, false)]);
         assert!(uploads.report(slave(1), &keys(false, &[], &[KEY])).is_empty(), "it is discarded");
         assert_eq!(uploads.report(slave(2), &keys(false, &[], &[KEY])), [beside(2, false)]);
         assert!(uploads.holders.is_empty());
@@ -247,9 +247,9 @@ mod tests {
         uploads.report(slave(2), &keys(false, &[KEY], &[]));
         uploads.report(slave(2), &keys(false, &[], &[KEY]));
         assert!(uploads.linked(slave(1), now).is_empty());
-        assert_eq!(uploads.report(slave(1), &keys(true, &[KEY], &[])), [told(1, true)]);
+        assert_eq!(uploads.report(slave(1), &keys(true, &[KEY], &[])), [news_of(1, true)]);
         assert!(uploads.report(slave(1), &keys(false, &[], &[])).is_empty());
-        assert_eq!(uploads.report(slave(1), &keys(false, &[], &[KEY])), [told(1, false)]);
+        assert_eq!(uploads.report(slave(1), &keys(false, &[], &[KEY])), [news_of(1, false)]);
         assert!(uploads.holders.is_empty());
     }
 

@@ -152,10 +152,10 @@ fn sent(actions: &[CoordinatorAction], to: LinkId) -> Vec<&ToSlave> {
     actions.iter().filter_map(of).collect()
 }
 
-fn told(actions: &[CoordinatorAction], to: LinkId) -> Vec<u64> {
+fn committed(actions: &[CoordinatorAction], to: LinkId) -> Vec<u64> {
     let of = |message: &ToSlave| match message {
         ToSlave::Commit { changes } => {
-            changes.iter().map(|told| told.entry.version.number).collect()
+            changes.iter().map(|committed| committed.entry.version.number).collect()
         }
         _ => Vec::new(),
     };
@@ -189,7 +189,7 @@ fn changes_are_sent_in_order_and_only_after_the_write() {
     assert!(propose(&mut coordinator, A, put(3, "c")).is_empty());
     let actions = coordinator.on(CoordinatorEvent::Written, 0);
     assert_eq!(
-        (written(&actions), told(&actions, A), told(&actions, B)),
+        (written(&actions), committed(&actions, A), committed(&actions, B)),
         (vec![2, 3], vec![1], vec![1])
     );
     assert!(
@@ -197,7 +197,7 @@ fn changes_are_sent_in_order_and_only_after_the_write() {
         "they have not taken the first yet"
     );
     let actions = hear(&mut coordinator, B, ToMaster::Ready);
-    assert_eq!((told(&actions, A), told(&actions, B)), (vec![], vec![2, 3]));
+    assert_eq!((committed(&actions, A), committed(&actions, B)), (vec![], vec![2, 3]));
     assert_eq!(coordinator.holders().of(version(2)).collect::<Vec<_>>(), [folder(B)]);
 }
 
@@ -208,7 +208,7 @@ fn repeated_proposals_keep_their_number_and_misfits_get_none() {
     propose(&mut coordinator, A, put(1, "a"));
     assert!(propose(&mut coordinator, A, put(1, "a")).is_empty());
     let actions = coordinator.on(CoordinatorEvent::Written, 0);
-    assert_eq!((answers(&actions, A), told(&actions, A)), (vec![(1, None)], vec![1]));
+    assert_eq!((answers(&actions, A), committed(&actions, A)), (vec![(1, None)], vec![1]));
     assert_eq!(
         answers(&propose(&mut coordinator, A, put(2, "a/b")), A),
         [(2, Some(ErrorCode::NotFolder))]
@@ -221,8 +221,8 @@ fn a_slave_that_was_away_is_told_what_it_missed() {
     let mut state = MasterState::new(HistoryHash([7; 32]));
     (1..=5).for_each(|number| recover(&mut state, number, put(u8::try_from(number).unwrap(), "a")));
     let mut coordinator = Coordinator::new(state, BTreeSet::new());
-    assert_eq!(told(&join(&mut coordinator, A, 3), A), [4, 5]);
-    assert_eq!(told(&join(&mut coordinator, B, 1), B), [2, 3, 4, 5]);
+    assert_eq!(committed(&join(&mut coordinator, A, 3), A), [4, 5]);
+    assert_eq!(committed(&join(&mut coordinator, B, 1), B), [2, 3, 4, 5]);
     assert_eq!(
         written(&propose(&mut coordinator, A, put(9, "b"))),
         [6],
@@ -310,7 +310,7 @@ fn a_slave_that_was_away_too_long_is_told_the_whole_tree() {
             if *lsn == version(3)
     ));
     assert_eq!(
-        told(&hear(&mut coordinator, B, ToMaster::Ready), B),
+        committed(&hear(&mut coordinator, B, ToMaster::Ready), B),
         [4],
         "and continues behind it"
     );
@@ -380,7 +380,7 @@ fn content_is_given_up_only_if_all_folders_miss_it() {
         matches!(
             sent(&actions, A)[..],
             [ToSlave::Commit { changes }]
-                if changes.iter().any(|told| told.restored.len() == 1)
+                if changes.iter().any(|committed| committed.restored.len() == 1)
         ),
         "{actions:?}"
     );
@@ -598,7 +598,7 @@ fn closed_links_get_nothing_and_their_waits_are_dropped() {
     coordinator.on(CoordinatorEvent::LinkClosed { link: A }, 0);
     assert!(coordinator.on(CoordinatorEvent::Written, 0).is_empty());
     assert_eq!(coordinator.last(), version(1), "what was being written counts");
-    assert_eq!(told(&join(&mut coordinator, A, 1), A), [0; 0]);
+    assert_eq!(committed(&join(&mut coordinator, A, 1), A), [0; 0]);
     let actions = join(&mut coordinator, LinkId(11), 1);
     assert_eq!(
         actions.first(),

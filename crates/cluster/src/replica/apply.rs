@@ -70,7 +70,7 @@ impl Replica {
         self.actions.push(Action::Apply { changes, position });
     }
 
-    pub(super) fn batch_applied(&mut self, lacking: &[Lsn], failed: &[Lsn]) {
+    pub(super) fn batch_applied(&mut self, missing: &[Lsn], failed: &[Lsn]) {
         let Some((changes, position)) = self.applying.take() else { return };
         self.retry_apply = None;
         self.position = position;
@@ -89,7 +89,7 @@ impl Replica {
                     reports.push(ToMaster::PublishFailed { of: version });
                 }
                 Change::Put { .. } => {
-                    let has = !lacking.contains(&version);
+                    let has = !missing.contains(&version);
                     if has || claimed {
                         reports.push(ToMaster::Holds { put: version, has });
                     }
@@ -103,7 +103,7 @@ impl Replica {
                     {
                         reports.push(ToMaster::Holds {
                             put: content.put,
-                            has: !lacking.contains(&content.put),
+                            has: !missing.contains(&content.put),
                         });
                     }
                 }
@@ -116,7 +116,7 @@ impl Replica {
                 | Change::Unlock { .. }
                 | Change::RecordSha256 { .. } => {}
             }
-            self.missing.follow(committed, lacking, self.now);
+            self.missing.follow(committed, missing, self.now);
         }
         if self.is_following() {
             // The master assumes that a slave which applied a change without reporting its content

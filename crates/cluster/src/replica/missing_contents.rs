@@ -260,13 +260,13 @@ impl MissingContents {
         true
     }
 
-    /// Applies a change to the missing contents; `lacking` are those that it added.
-    pub(super) fn follow(&mut self, committed: &CommittedEntry, lacking: &[Lsn], now: Duration) {
+    /// Applies a change to the missing contents; `missing` are those that it added.
+    pub(super) fn follow(&mut self, committed: &CommittedEntry, missing: &[Lsn], now: Duration) {
         let version = committed.entry.version;
         match &committed.entry.change {
             Change::Put { path, size, digest, .. } => {
                 self.drop_below(path);
-                if lacking.contains(&version) {
+                if missing.contains(&version) {
                     self.add(
                         lack_of(path, version, *size, *digest, committed.holders.clone()),
                         now,
@@ -291,7 +291,7 @@ impl MissingContents {
                     self.drop_below(path);
                     let lack = entry
                         .and_then(|entry| lack_of_entry(path, &entry))
-                        .filter(|lack| lacking.contains(&lack.put));
+                        .filter(|lack| missing.contains(&lack.put));
                     if let Some(lack) = lack {
                         self.add(lack, now);
                     }

@@ -334,7 +334,7 @@ fn fetched_content_is_reported_and_removed_content_not_fetched() {
 }
 
 #[test]
-fn names_move_with_what_is_lacking() {
+fn names_move_with_missing_contents() {
     let mut replica = following();
     let path = |text: &str| TreePath::new(text).unwrap();
     let made = committed(1, Change::MakeFolder { path: path("d"), mode: Mode::new(0o755) }, &[]);

@@ -169,14 +169,14 @@ fn to_slave(message: &ToSlave) {
         ToSlave::End { timelines, .. } => assert!(timelines.len() <= limits::TIMELINES),
         ToSlave::Commit { changes } => {
             assert!(changes.len() <= limits::LINK_LIST);
-            for told in changes {
+            for committed in changes {
                 assert!(
-                    told.holders.len() <= limits::HOLDERS
-                        && told.restored.len() <= limits::LINK_LIST
+                    committed.holders.len() <= limits::HOLDERS
+                        && committed.restored.len() <= limits::LINK_LIST
                 );
-                change(&told.entry.change);
-                told.restored.iter().for_each(|(at, _)| path(at.as_str().as_bytes()));
-                told.restored
+                change(&committed.entry.change);
+                committed.restored.iter().for_each(|(at, _)| path(at.as_str().as_bytes()));
+                committed.restored
                     .iter()
                     .filter_map(|(at, entry)| Some((at, entry.as_ref()?)))
                     .for_each(|(at, entry)| placed(at, entry));
@@ -199,7 +199,7 @@ fn placed(at: &TreePath, entry: &TreeEntry) {
     }
 }
 
-/// A change that is asked for or told.
+/// A change that is asked for or committed.
 fn change(change: &Change) {
     change.paths().for_each(|named| path(named.as_str().as_bytes()));
     if let Change::Put { size, mtime, .. } = change {

@@ -142,7 +142,7 @@ fn ids() -> impl Strategy<Value = Vec<(ChangeId, Lsn)>> {
     vec((change_id(), lsn()), 0..200)
 }
 
-fn told() -> impl Strategy<Value = CommittedEntry> {
+fn committed() -> impl Strategy<Value = CommittedEntry> {
     let log_entry = (lsn(), change_id(), any::<u64>(), change())
         .prop_map(|(version, id, time_ms, change)| LogEntry { version, id, time_ms, change });
     let restored = vec((path(), option::of(entry())), 0..3);
@@ -209,7 +209,7 @@ fn to_slave() -> impl Strategy<Value = ToSlave> {
         (lsn(), chain(), timelines(), any::<u64>()).prop_map(|(lsn, chain, timelines, entries)| {
             ToSlave::End { lsn, chain, timelines, entries }
         }),
-        vec(told(), 0..8).prop_map(|changes| ToSlave::Commit { changes }),
+        vec(committed(), 0..8).prop_map(|changes| ToSlave::Commit { changes }),
         (change_id(), answer).prop_map(|(id, answer)| ToSlave::ProposalResult { id, answer }),
         (lsn(), any::<u16>()).prop_map(|(put, copies)| ToSlave::Copies { put, copies }),
         lsn().prop_map(|put| ToSlave::GiveUp { put }),

@@ -6,12 +6,12 @@ use super::{Eight, Field, MARK, METRICS, SCRUB, Two, V4, path, repeat, text};
 
 /// A standing: mark, hash and epoch.
 const STANDING: usize = MARK + 32 + 4;
-/// A change as a slave is told of it, up to its holders: number, id, time, and a folder at the top
+/// A change as a slave gets it, up to its holders: number, id, time, and a folder at the top
 /// that is made.
-const TOLD: [u8; 41] = {
-    let mut told = [0; 41];
-    told[36] = 1;
-    told
+const COMMITTED: [u8; 41] = {
+    let mut committed = [0; 41];
+    committed[36] = 1;
+    committed
 };
 /// A mode.
 const MODE: usize = 2;
@@ -83,7 +83,7 @@ fn to_master() -> Vec<Field> {
     // found, copies.
     const REST: usize = 1 + 1 + 2 + 1 + 2;
     vec![
-        field("lacking puts", ToMaster, 4096, tagged(1, MARK, &[]), |n| repeat(&[0; MARK], n, 1)),
+        field("missing puts", ToMaster, 4096, tagged(1, MARK, &[]), |n| repeat(&[0; MARK], n, 1)),
         field("path to put", ToMaster, 4095, change(0), |n| path(n, 8 + 32 + AFTER_DIGEST + REST)),
         size("size to put", ToMaster, put, |_| vec![0; 32 + AFTER_DIGEST + REST]),
         field("folder to make", ToMaster, 4095, change(1), |n| path(n, MODE + REST)),
@@ -116,8 +116,8 @@ fn to_master() -> Vec<Field> {
 
 fn to_slave() -> Vec<Field> {
     use FrameType::ToSlave;
-    let told = [[4, 0, 1].as_slice(), &TOLD].concat();
-    let restored = [told.as_slice(), &[0; 2]].concat();
+    let committed = [[4, 0, 1].as_slice(), &COMMITTED].concat();
+    let restored = [committed.as_slice(), &[0; 2]].concat();
     let content = [&[2, 0, 1], [0; 2 + MARK + MODE].as_slice(), &[1], &[0; MARK + 32]].concat();
     let code = |name, before, rest: fn(usize) -> Vec<u8>| Field {
         range: (1, 39),
@@ -143,9 +143,9 @@ fn to_slave() -> Vec<Field> {
             repeat(&[0; MARK + 16], n, 8)
         }),
         field("changes", ToSlave, 4096, vec![4], |n| {
-            repeat(&[TOLD.as_slice(), &[0; 4]].concat(), n, 0)
+            repeat(&[COMMITTED.as_slice(), &[0; 4]].concat(), n, 0)
         }),
-        field("holders of a put", ToSlave, 64, told, |n| repeat(&[7; 16], n, 2)),
+        field("holders of a put", ToSlave, 64, committed, |n| repeat(&[7; 16], n, 2)),
         field("paths of a withdrawal", ToSlave, 4096, restored.clone(), |n| repeat(&[0; 3], n, 0)),
         field(
             "path of a withdrawal",

@@ -114,7 +114,7 @@ fn full_put() -> Change {
     }
 }
 
-fn told(version: Lsn, change: Change) -> CommittedEntry {
+fn committed(version: Lsn, change: Change) -> CommittedEntry {
     let entry = LogEntry { version, id: FULL_ID, time_ms: u64::MAX, change };
     CommittedEntry { entry, holders: Vec::new(), restored: Vec::new() }
 }
@@ -356,14 +356,14 @@ fn to_master() -> Vec<(&'static str, ToMaster)> {
 
 fn to_slave() -> Vec<(&'static str, ToSlave)> {
     let full_told =
-        CommittedEntry { holders: vec![FolderId([0xff; 16]); 3], ..told(HIGH, full_put()) };
+        CommittedEntry { holders: vec![FolderId([0xff; 16]); 3], ..committed(HIGH, full_put()) };
     let restored = vec![
         (path("a"), None),
         (path("b"), Some(FOLDER)),
         (path_of(limits::PATH), Some(full_file())),
     ];
-    let withdrawn = CommittedEntry { restored, ..told(HIGH, Change::Withdraw { of: LOW }) };
-    let made = told(LOW, Change::MakeFolder { path: path("a"), mode: Mode::new(0o755) });
+    let withdrawn = CommittedEntry { restored, ..committed(HIGH, Change::Withdraw { of: LOW }) };
+    let made = committed(LOW, Change::MakeFolder { path: path("a"), mode: Mode::new(0o755) });
     vec![
         ("give-up", ToSlave::GiveUp { put: HIGH }),
         (
@@ -584,11 +584,11 @@ pub fn giants() -> Vec<Named> {
     let tell = |changes| LinkMessage::ToSlave(ToSlave::Commit { changes });
     let withdrawn = CommittedEntry {
         restored: vec![(top(), None); limits::LINK_LIST],
-        ..told(HIGH, Change::Withdraw { of: LOW })
+        ..committed(HIGH, Change::Withdraw { of: LOW })
     };
     let held = CommittedEntry {
         holders: vec![FolderId([7; 16]); limits::HOLDERS],
-        ..told(HIGH, Change::MakeFolder { path: path("a"), mode: Mode::new(0o755) })
+        ..committed(HIGH, Change::MakeFolder { path: path("a"), mode: Mode::new(0o755) })
     };
     // As many as fit into a frame.
     let entries = vec![(top(), FOLDER); 3800];
@@ -642,7 +642,7 @@ pub fn giants() -> Vec<Named> {
         (
             "tell-short",
             tell(vec![
-                told(LOW, Change::MakeFolder { path: path("a"), mode: Mode::new(0o755) });
+                committed(LOW, Change::MakeFolder { path: path("a"), mode: Mode::new(0o755) });
                 1400
             ]),
         ),
