@@ -4,19 +4,41 @@
 //! as none.
 
 use std::fs::File;
+use std::time::Duration;
 
 use log::debug;
-use relais_proto::{ErrorCode, Expect, Refusal, TreePath};
+use relais_proto::{ErrorCode, Expect, Refusal, TreePath, WaitReason};
 use relais_storage::{StagedName, UploadBase, changes_unavailable_at, refuse};
 use relais_tree::TreeError;
 
 use crate::change::account_tag;
 use crate::context::SessionContext;
-use crate::keep_alive::KeepAlive;
+use crate::keep_alive::{KeepAlive, poll};
 use crate::staged::{StagedState, cannot_stage, find_staged};
 
 /// Name of the account whose users are told apart by their addresses.
 const ANONYMOUS: &str = "anonymous";
+
+/// How long another slave may take to report that an upload has ended there.
+///
+/// Clients whose upload was acknowledged there, and ask here, must not hear that it was cut.
+const REPORT_TIME: Duration = Duration::from_secs(2);
+/// Time between two looks for such a report.
+const REPORT_POLL: Duration = Duration::from_millis(10);
+
+/// Whether another slave has a part of an upload; none if that is not known.
+fn is_pending_elsewhere(
+    context: &SessionContext,
+    name: &StagedName,
+    keepalive: &mut dyn KeepAlive,
+) -> Result<Option<bool>, Refusal> {
+    let look = |_: &mut dyn KeepAlive| {
+        let known = context.host().is_upload_elsewhere(name);
+        Ok((known != Some(true)).then_some(known))
+    };
+    let ended = poll((REPORT_TIME, REPORT_POLL), WaitReason::CatchingUp, keepalive, look)?;
+    Ok(ended.unwrap_or(Some(true)))
+}
 
 /// What a user was told about the size at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,8 +61,12 @@ pub(crate) struct CutUpload {
 
 impl CutUpload {
     /// Whether another slave is known to have a part of the user's upload to `path`.
-    pub fn is_elsewhere(context: &SessionContext, path: &TreePath) -> bool {
-        context.host().is_upload_elsewhere(&name_of(context, path)).unwrap_or(false)
+    pub fn is_elsewhere(
+        context: &SessionContext,
+        path: &TreePath,
+        keepalive: &mut dyn KeepAlive,
+    ) -> Result<bool, Refusal> {
+        Ok(is_pending_elsewhere(context, &name_of(context, path), keepalive)? == Some(true))
     }
 
     /// Finds the cut upload of the session's user to `path`.
@@ -103,8 +129,9 @@ impl CutUpload {
         &self,
         context: &SessionContext,
         path: &TreePath,
+        keepalive: &mut dyn KeepAlive,
     ) -> Result<(), Refusal> {
-        match context.host().is_upload_elsewhere(&self.name) {
+        match is_pending_elsewhere(context, &self.name, keepalive)? {
             Some(false) => Ok(()),
             Some(true) => {
                 let message = "your upload of this file was cut on another server; continue \

@@ -82,7 +82,8 @@ impl Session {
             let entry = context.with_catalogue(|store| store.version_at(&path))?;
             let cut = CutUpload::find(context, &path, keepalive)?;
             let pending = cut.map(|cut| cut.length);
-            let is_elsewhere = CutUpload::is_elsewhere(context, &path);
+            let is_elsewhere =
+                pending.is_none() && CutUpload::is_elsewhere(context, &path, keepalive)?;
             let entry = Expect::exactly(entry);
             *self.reported_size.borrow_mut() = Some(ReportedSize { path, pending, entry });
             Ok(match pending {
@@ -204,7 +205,7 @@ impl UploadBegin<'_> {
         keepalive: &mut dyn KeepAlive,
     ) -> Result<BegunUpload, Refusal> {
         if cut.length == 0 {
-            cut.check_nowhere_else(self.context, self.path)?;
+            cut.check_nowhere_else(self.context, self.path, keepalive)?;
             let existing = find_existing(self.context, self.path, keepalive)?;
             self.check_reported(reported, None, |reported| reported.entry == existing.expect())?;
             return self.after_existing(cut, existing, offset, keepalive);

@@ -473,3 +473,29 @@ fn upload_that_was_cut_on_another_slave_only_starts_again() {
         assert!(fixture.state.changes.load(SeqCst) >= 8);
     });
 }
+
+#[test]
+fn upload_that_has_just_ended_on_another_slave_is_not_cut() {
+    let fixture = Fixture::new();
+    fixture.with_writer(|| {
+        let mut session = fixture.session("ann");
+        put(&mut session, UploadStart::New, "old").unwrap();
+        let elsewhere = |known| *fixture.state.elsewhere.lock().unwrap() = known;
+        std::thread::scope(|scope| {
+            elsewhere(Some(true));
+            // Its end is reported a moment after its change.
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(200));
+                elsewhere(Some(false));
+            });
+            assert_eq!(pending(&session), PendingUpload::None);
+            elsewhere(Some(true));
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(200));
+                elsewhere(Some(false));
+            });
+            put(&mut session, UploadStart::Append, "er").unwrap();
+        });
+        assert_eq!(fixture.text(), "older");
+    });
+}

@@ -26,6 +26,7 @@ pub mod pattern;
 mod range;
 mod reply;
 pub mod time;
+mod web_request;
 
 pub use command::{
     COMMANDS, Command, CommandInfo, DataProtection, EpsvRequest, HashOption, OptsCommand,
@@ -40,3 +41,4 @@ pub use mlsx::{MlsxWriter, mlst_line};
 pub use password::Password;
 pub use range::ByteRange;
 pub use reply::Reply;
+pub use web_request::is_web_request;

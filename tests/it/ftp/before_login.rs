@@ -99,3 +99,23 @@ fn a_byte_a_second_does_not_outlive_the_login() {
     }
     assert!(began.elapsed().as_secs() >= 9, "{:?}", began.elapsed());
 }
+
+/// A web page can have a browser send FTP commands in the body of a request.
+#[test]
+fn requests_of_web_browsers_end_the_connection() {
+    let (slave, addr) = start_ftp(&[], &[]);
+    let long = "x".repeat(5000);
+    for (path, errors) in [("/", 0), (long.as_str(), 1)] {
+        let mut client = FtpTestClient::connect(addr);
+        let body = "USER anonymous\r\nPASS x\r\nMKD made\r\n";
+        client.send_bytes(format!("POST {path} HTTP/1.1\r\nHost: {addr}\r\n\r\n{body}").as_bytes());
+        for _ in 0..errors {
+            client.reply_of(500);
+        }
+        client.reply_of(421);
+        assert_eq!(client.try_reply(), None);
+    }
+    let mut client = FtpTestClient::anonymous(addr);
+    client.expect("MLST made", 550);
+    assert!(!slave.root.join("made").exists());
+}

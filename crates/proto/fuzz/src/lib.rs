@@ -176,7 +176,8 @@ fn to_slave(message: &ToSlave) {
                 );
                 change(&committed.entry.change);
                 committed.restored.iter().for_each(|(at, _)| path(at.as_str().as_bytes()));
-                committed.restored
+                committed
+                    .restored
                     .iter()
                     .filter_map(|(at, entry)| Some((at, entry.as_ref()?)))
                     .for_each(|(at, entry)| placed(at, entry));

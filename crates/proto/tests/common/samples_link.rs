@@ -642,7 +642,10 @@ pub fn giants() -> Vec<Named> {
         (
             "tell-short",
             tell(vec![
-                committed(LOW, Change::MakeFolder { path: path("a"), mode: Mode::new(0o755) });
+                committed(
+                    LOW,
+                    Change::MakeFolder { path: path("a"), mode: Mode::new(0o755) }
+                );
                 1400
             ]),
         ),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use log::debug;
 use relais_auth::LoginNames;
 use relais_engine::{LoginProgress, PendingLogin, Principal, Protocol};
-use relais_ftp::{Command, DataProtection, LINE_MAX, LineBuffer, Password, Reply};
+use relais_ftp::{Command, DataProtection, LINE_MAX, LineBuffer, Password, Reply, is_web_request};
 use relais_net::tls::ChannelBinding;
 use relais_net::{LoginHandler, LoginStep, Stream};
 use relais_proto::{ErrorCode, Refusal, limits};
@@ -84,6 +84,9 @@ impl FtpLogin {
         self.commands += 1;
         if self.commands > MOST_COMMANDS {
             return Err(Reply::new(421, "Too many commands without a login"));
+        }
+        if is_web_request(line) {
+            return Err(Reply::new(421, "This is an FTP server; it takes no requests of browsers"));
         }
         match Command::parse(line) {
             Ok(command) => self.run(command),
