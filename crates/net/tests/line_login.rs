@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail by panicking, in its helper functions too")]
 
+#[path = "common/tls_client.rs"]
+mod tls_client;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -12,6 +15,8 @@ use relais_net::{
     AuthenticatedConnection, IpNetwork, LoginHandler, LoginStep, NewConnection, PreAuthListener,
     PreAuthPool, Stream, TlsRule, TrustedProxies,
 };
+
+use self::tls_client::{client_config, encrypt};
 
 const SOON: Duration = Duration::from_secs(5);
 /// How long a connection may be idle after `ASK`: less than the login time.
@@ -153,28 +158,6 @@ fn tls() -> (TlsServer, rustls::pki_types::CertificateDer<'static>) {
     certificate.set((signing_key.serialize_pem() + &cert.pem()).as_bytes()).unwrap();
     let secret = TicketSecret::generate().unwrap();
     (TlsServer::for_ftp(Arc::new(certificate), secret).unwrap(), cert.der().clone())
-}
-
-fn client_config(
-    root: &rustls::pki_types::CertificateDer<'static>,
-    versions: &[&'static rustls::SupportedProtocolVersion],
-) -> Arc<rustls::ClientConfig> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(root.clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(versions)
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Arc::new(config)
-}
-
-type TlsClient = rustls::StreamOwned<rustls::ClientConnection, TcpStream>;
-
-fn encrypt(tcp: TcpStream, config: &Arc<rustls::ClientConfig>) -> TlsClient {
-    let name = rustls::pki_types::ServerName::try_from("files.example").unwrap();
-    rustls::StreamOwned::new(rustls::ClientConnection::new(config.clone(), name).unwrap(), tcp)
 }
 
 #[test]

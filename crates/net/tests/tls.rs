@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail by panicking, in its helper functions too")]
 
+#[path = "common/tls_client.rs"]
+mod tls_client;
+
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Sender, channel};
@@ -19,6 +22,8 @@ use relais_net::{
 use relais_proto::{ErrorCode, FrameType, Refusal, Reply, Request, WireError};
 use rustix::event::PollFlags;
 use rustix::net::SendFlags;
+
+use self::tls_client::{client_config, encrypt};
 
 /// Held by tests that count the descriptors of the process.
 static ALONE: RwLock<()> = RwLock::new(());
@@ -536,18 +541,9 @@ fn tls_starts_in_the_middle_of_a_connection() {
     let mut tcp = TcpStream::connect(addr).unwrap();
     tcp.write_all(b"STARTTLS\n").unwrap();
     tcp.read_exact(&mut [0; 3]).unwrap();
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(authority.certificate.der().clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let mut config = (*client_config(authority.certificate.der(), rustls::ALL_VERSIONS)).clone();
     config.alpn_protocols = vec![b"ftp".to_vec()];
-    let name = rustls::pki_types::ServerName::try_from("files.example").unwrap();
-    let client = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
-    let mut client = rustls::StreamOwned::new(client, tcp);
+    let mut client = encrypt(tcp, &Arc::new(config));
     client.write_all(b"a line").unwrap();
     client.conn.send_close_notify();
     let mut answer = String::new();
