@@ -9,6 +9,7 @@ use relais_proto::{limits, metric};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{HttpAnswer, HttpTestClient, start_http};
+use crate::ftp::ftp_address;
 use crate::harness::{content, eventually, group_memory, sessions};
 
 /// Two windows of the minimum throughput, plus the time that other tests take.
@@ -80,6 +81,17 @@ fn heads_have_caps() {
         assert_eq!(answer.status, status, "{shown:?}");
         assert_eq!(closes, status != 200, "{shown:?}");
     }
+}
+
+#[test]
+fn https_without_encryption_gets_one_answer() {
+    let (slave, clear) = start_http(&["--https", "127.0.0.1:0"], &[("f", b"content")]);
+    let https = ftp_address(&slave.program, "https");
+    let (answer, closes) = answer_to(https, b"GET /f HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert!(answer.status == 400 && closes && answer.text().contains("https://"), "{answer:?}");
+    // A client that encrypts where TLS is not spoken.
+    let (answer, closes) = answer_to(clear, &[0x16, 3, 1, 0, 5, 1, 0, 0, 1, 0]);
+    assert!(answer.status == 400 && closes, "{answer:?}");
 }
 
 #[test]

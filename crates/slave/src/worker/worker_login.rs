@@ -41,7 +41,9 @@ impl FrontEnds {
         };
         let rule = match (listener.protocol, tls) {
             (Protocol::Native, _) => TlsRule::Detect(self.tls.clone()),
-            (Protocol::Ftps | Protocol::Https, Some(tls)) => TlsRule::Implicit(tls),
+            // The client speaks first, so one that does not encrypt can be answered.
+            (Protocol::Https, Some(tls)) => TlsRule::Detect(tls),
+            (Protocol::Ftps, Some(tls)) => TlsRule::Implicit(tls),
             // Without TLS no listener of FTPS or HTTPS is bound.
             (_, tls) => TlsRule::Explicit(tls),
         };

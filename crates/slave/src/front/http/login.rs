@@ -356,6 +356,11 @@ impl LoginHandler for HttpLogin {
         }
     }
 
+    fn refuse_clear_text(&mut self, _: &[u8]) -> Vec<u8> {
+        let error = relais_http::RequestError::bad("this port speaks HTTPS: use https://");
+        Answer::malformed(&error).encode(None).unwrap_or_default()
+    }
+
     fn expire(&mut self, input: &[u8]) -> Vec<u8> {
         if input.is_empty() && self.input.is_empty() {
             // An idle connection; RFC 9110 section 15.5.9 is for incomplete requests.
