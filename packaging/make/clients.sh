@@ -4,14 +4,14 @@
 
 set -u
 
-packages='curl lftp tnftp ncftp wget aria2 rclone haproxy python3 python3-aioftp \
+packages='curl lftp tnftp ncftp wget wget2 aria2 prometheus rclone haproxy python3 python3-aioftp \
     chromium chromium-driver litmus cadaver davfs2'
 if [ "${1-}" = --list ]; then
     echo "$packages"
     exit 0
 fi
 missing=
-for pair in curl:curl lftp:lftp tnftp:tnftp ncftpget:ncftp wget:wget aria2c:aria2 rclone:rclone \
+for pair in curl:curl lftp:lftp tnftp:tnftp ncftpget:ncftp wget:wget wget2:wget2 aria2c:aria2 promtool:prometheus rclone:rclone \
     haproxy:haproxy chromium:chromium chromedriver:chromium-driver litmus:litmus cadaver:cadaver \
     mount.davfs:davfs2; do
     command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair##*:}"

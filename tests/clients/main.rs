@@ -19,6 +19,8 @@ mod killed_clients;
 mod killed_slaves;
 mod lftp;
 mod other_clients;
+mod prometheus;
+mod redirector;
 mod site;
 mod suppaftp;
 mod webdav;

@@ -1,14 +1,15 @@
 //! The command line of `ftpmaster`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
 use relais_auth::check_user_name;
-use relais_master::{Balance, ClearPasswords, HttpConfig, Operation};
+use relais_master::{Balance, ClearPasswords, HttpConfig, MetricsToken, Operation};
 use relais_net::Host;
 use relais_net::tls::{TlsMode, TlsOptions};
 use relais_proto::{TreePath, sanitize};
@@ -83,6 +84,9 @@ pub struct Args {
     /// Where HTTP clients may send passwords without TLS [default: tls]
     #[arg(help_heading = HTTP, long, value_name = "RULE", value_enum)]
     http_passwords: Option<ClearPasswordsArg>,
+    /// File with the token by which other hosts may read the metrics
+    #[arg(help_heading = HTTP, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    metrics_token_file: Option<PathBuf>,
     /// Use this certificate instead of one of the cluster: PEM, the authority's certificate last
     #[arg(help_heading = NETWORK, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     tls_cert: Option<PathBuf>,
@@ -330,7 +334,8 @@ impl Args {
                 what: UserCommand::Set { rights: None, root: None, .. },
             }) => "`user set` changes nothing without --rights or --root",
             None if args.http.is_none() && args.https.is_none() && args.serves_http() => {
-                "--http-host and --http-passwords are of no use without --http or --https"
+                "--http-host, --http-passwords and --metrics-token-file are of no use without --http \
+                 or --https"
             }
             _ => return args,
         };
@@ -343,7 +348,7 @@ impl Args {
 
     fn serves_http(&self) -> bool {
         let options = [self.http.is_some(), self.https.is_some(), self.http_passwords.is_some()];
-        options.contains(&true) || !self.http_host.is_empty()
+        options.contains(&true) || self.metrics_token_file.is_some() || !self.http_host.is_empty()
     }
 
     /// The addresses to listen on for HTTP clients, each with whether it is encrypted.
@@ -357,12 +362,16 @@ impl Args {
     }
 
     /// How HTTP is served.
-    pub fn http_config(&self) -> HttpConfig {
+    ///
+    /// # Errors
+    /// The file with the token cannot be read, or is empty.
+    pub fn http_config(&self) -> anyhow::Result<HttpConfig> {
         let clear_passwords = match self.http_passwords {
             Some(ClearPasswordsArg::Always) => ClearPasswords::Always,
             Some(ClearPasswordsArg::Tls) | None => ClearPasswords::Local,
         };
-        HttpConfig { hosts: self.http_host.clone(), clear_passwords }
+        let metrics_token = self.metrics_token_file.as_deref().map(read_token).transpose()?;
+        Ok(HttpConfig { hosts: self.http_host.clone(), clear_passwords, metrics_token })
     }
 
     /// The connection options of the command. Options after the command go before those in front.
@@ -418,6 +427,13 @@ impl FromStr for HttpAddress {
         let port = port.ok_or_else(|| format!("{} is not [ADDR:]PORT", sanitize(text)))?;
         Ok(Self { host, port })
     }
+}
+
+/// Reads the token for the metrics.
+fn read_token(file: &Path) -> anyhow::Result<MetricsToken> {
+    let name = file.display();
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
+    MetricsToken::new(&text).with_context(|| format!("the token file {name} is empty"))
 }
 
 /// Parses a host name, without a port.

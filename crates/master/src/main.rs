@@ -109,7 +109,7 @@ fn serve(args: &Args) -> anyhow::Result<ExitCode> {
         remember: Duration::from_secs(args.remember.unwrap_or(REMEMBER) * 24 * 60 * 60),
         accounts: Arc::new(accounts),
         certifier,
-        http: args.http_config(),
+        http: args.http_config()?,
     };
     run(listener, http, store, config, &requests)?;
     Ok(ExitCode::SUCCESS)

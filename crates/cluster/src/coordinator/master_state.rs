@@ -292,6 +292,12 @@ impl MasterState {
         self.tail.iter().map(|kept| &kept.entry)
     }
 
+    /// Returns the time of the first retained change after `version`, in milliseconds since 1970.
+    #[must_use]
+    pub fn time_after(&self, version: Lsn) -> Option<u64> {
+        self.tail.get(self.behind(version)).map(|kept| kept.entry.time_ms)
+    }
+
     /// Returns the index of the first retained change after `version`.
     pub(super) fn behind(&self, version: Lsn) -> usize {
         self.tail.partition_point(|kept| kept.entry.version <= version)

@@ -76,6 +76,11 @@ impl Answer {
         Self::rejected(Some(head), NOT_ALLOWED).with("Allow", allowed)
     }
 
+    /// Returns the status.
+    pub fn status(&self) -> Status {
+        self.response.status
+    }
+
     /// Has the connection closed after the answer if `closes`.
     pub fn closing(self, closes: bool) -> Self {
         Self { closes: self.closes || closes, ..self }

@@ -99,6 +99,7 @@ impl HttpConnection {
     /// Sends an answer. The connection is closed if the request has a body, which is not read.
     fn send(&self, request: &Request, answer: Answer) -> Step {
         let head = &request.head;
+        self.site.count(answer.status());
         let has_body = head.body() != Ok(BodyLength::Empty);
         match answer.closing(has_body).encode(Some(head)) {
             Ok((bytes, true)) => LoginStep::Answer(bytes),

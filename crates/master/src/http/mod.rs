@@ -11,12 +11,14 @@ mod hash_requests;
 mod health;
 mod login_cache;
 mod metalink;
+mod metrics;
 mod redirect;
 mod request;
 mod site;
 mod url_path;
 
 pub(crate) use self::connection::HttpConnection;
+pub use self::metrics::MetricsToken;
 pub(crate) use self::site::HttpSite;
 
 use std::net::{IpAddr, TcpListener};
@@ -54,4 +56,6 @@ pub struct HttpConfig {
     pub hosts: Vec<String>,
     /// Where passwords may be sent in the clear.
     pub clear_passwords: ClearPasswords,
+    /// The token for the metrics; without it only clients on this host get them.
+    pub metrics_token: Option<MetricsToken>,
 }

@@ -1,9 +1,11 @@
 //! Chooses the answer to a request. It knows no connection.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use relais_auth::AuthenticatedUser;
 use relais_coordinator::OrderView;
 use relais_http::{Method, RequestError, Status};
@@ -14,6 +16,7 @@ use super::HttpConfig;
 use super::answer::Answer;
 use super::hash_requests::HashRequests;
 use super::login_cache::VerifiedLogins;
+use super::metrics;
 use super::request::Request;
 use super::url_path::UrlPath;
 use crate::core::Core;
@@ -25,6 +28,8 @@ pub(crate) struct HttpSite {
     pub(super) config: HttpConfig,
     pub(super) logins: VerifiedLogins,
     pub(super) hash_requests: HashRequests,
+    /// The number of answers by their status.
+    answered: Mutex<BTreeMap<u16, u64>>,
     /// The names of this server.
     hosts: HostRule,
     /// Each request that waits for slaves has a copy, so that they can be counted.
@@ -54,8 +59,26 @@ impl HttpSite {
     pub fn new(core: Arc<Core>, view: OrderView, config: HttpConfig) -> io::Result<Self> {
         let hosts = HostRule::new(config.hosts.iter().cloned());
         let logins = VerifiedLogins::new()?;
-        let (hash_requests, wait_token) = (HashRequests::default(), Arc::default());
-        Ok(Self { core, view, config, logins, hash_requests, hosts, wait_token })
+        Ok(Self {
+            core,
+            view,
+            config,
+            logins,
+            hash_requests: HashRequests::default(),
+            answered: Mutex::default(),
+            hosts,
+            wait_token: Arc::default(),
+        })
+    }
+
+    /// Counts an answer.
+    pub(super) fn count(&self, status: Status) {
+        *self.answered.lock().entry(status.code()).or_default() += 1;
+    }
+
+    /// Returns the number of answers by their status.
+    pub(super) fn answered(&self) -> BTreeMap<u16, u64> {
+        self.answered.lock().clone()
     }
 
     /// Whether a request waits for slaves, and has to be tried again soon.
@@ -87,6 +110,9 @@ impl HttpSite {
         }
         match UrlPath::of(&head.target) {
             Ok(UrlPath::Tree(path)) => Route::Tree(path),
+            Ok(UrlPath::Page(page)) if page == metrics::PAGE => {
+                Route::Answer(self.metrics(request))
+            }
             Ok(UrlPath::Page(_)) => {
                 const NO_PAGE: RequestError =
                     RequestError::new(Status::NOT_FOUND, "there is no such page");

@@ -6,4 +6,5 @@ mod table;
 
 pub use json::json;
 pub use report::Report;
+pub(crate) use report::lag;
 pub use table::table;

@@ -54,7 +54,7 @@ pub(super) fn shown_addr(slave: &SlaveReport) -> Option<SocketAddr> {
 /// The number of changes that the slave lacks.
 ///
 /// None if it is in another epoch, or has not registered since the master's start.
-pub(super) fn lag(slave: &SlaveReport, latest: Lsn) -> Option<u64> {
+pub(crate) fn lag(slave: &SlaveReport, latest: Lsn) -> Option<u64> {
     let none_yet = slave.lsn == Lsn::default();
     let is_known = slave.silence_ms().is_some();
     (is_known && (none_yet || slave.lsn.epoch == latest.epoch))
