@@ -156,7 +156,6 @@ impl CoordinatorDriver {
     }
 
     /// The order.
-    #[must_use]
     pub fn order(&self) -> RwLockReadGuard<'_, Coordinator> {
         self.order.get()
     }

@@ -17,7 +17,6 @@ impl OrderView {
     }
 
     /// Returns the present state. The order thread waits until the result is dropped.
-    #[must_use]
     pub fn get(&self) -> RwLockReadGuard<'_, Coordinator> {
         self.0.read()
     }

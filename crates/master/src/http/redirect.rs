@@ -149,11 +149,12 @@ fn with_duplicates(
         answer = answer.and("Link", link);
     }
     let Some(sha256) = found.sha256 else { return answer };
-    if let Some(host) = request.head.host() {
-        let (scheme, target) = (request.client.scheme(), encoded(&url_parts(path), false));
-        let url = format!("{scheme}://{host}{target}?{}", metalink::PARAMETER);
+    if let Some(origin) = request.origin() {
+        let (target, parameter) = (encoded(&url_parts(path), false), metalink::PARAMETER);
         let media_type = metalink::MEDIA_TYPE;
-        answer = answer.and("Link", format!("<{url}>; rel=describedby; type=\"{media_type}\""));
+        let link =
+            format!("<{origin}{target}?{parameter}>; rel=describedby; type=\"{media_type}\"");
+        answer = answer.and("Link", link);
     }
     answer
         .with("Digest", digest::instance(&sha256.0))

@@ -31,3 +31,18 @@ pub(super) struct Request {
     pub head: RequestHead,
     pub client: HttpClient,
 }
+
+impl Request {
+    /// Returns scheme, host and port of the URL that the client has used, as far as that is certain.
+    ///
+    /// Some clients, wget2 among them, send a Host field without their port. Then the port is
+    /// certain only if the listener has that of the scheme.
+    pub fn origin(&self) -> Option<String> {
+        let host = self.head.host()?;
+        let has_port =
+            host.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
+        let default = if self.client.encrypted { 443 } else { 80 };
+        (has_port || self.client.local.port() == default)
+            .then(|| format!("{}://{host}", self.client.scheme()))
+    }
+}
