@@ -25,13 +25,19 @@ pub fn start_http(args: &[&str], files: &[(&str, &[u8])]) -> (Standalone, Socket
     let args = [&["--http", "127.0.0.1:0"], args].concat();
     let slave = Standalone::start(&args, files);
     let addr = ftp_address(&slave.program, "http");
+    wait_published(addr, files.len());
+    (slave, addr)
+}
+
+/// Waits until the root has so many entries, and all of them have a version.
+#[track_caller]
+pub fn wait_published(addr: SocketAddr, number: usize) {
+    let fields = ["Accept: application/json", "Connection: close"];
     eventually(SOON, "the files are published", || {
-        let answer =
-            HttpTestClient::connect(addr).request("GET /", &["Accept: application/json"], b"");
+        let answer = HttpTestClient::connect(addr).request("GET /", &fields, b"");
         let json: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
         let entries = json["entries"].as_array()?;
         let is_published = |entry: &serde_json::Value| !entry["version"].is_null();
-        (entries.len() == files.len() && entries.iter().all(is_published)).then_some(())
+        (entries.len() == number && entries.iter().all(is_published)).then_some(())
     });
-    (slave, addr)
 }

@@ -1,6 +1,6 @@
 //! PUT and DELETE.
 
-use super::{HttpTestClient, start_http};
+use super::{HttpTestClient, start_http, wait_published};
 use crate::harness::{SOON, content, eventually};
 
 /// The SHA-256 of `hello`, in Base64.
@@ -34,7 +34,8 @@ fn files_are_made_replaced_and_removed() {
     assert_eq!(client.request("DELETE /f", &[], &[]).status, 404);
     std::fs::create_dir(slave.root.join("d")).unwrap();
     std::fs::write(slave.root.join("d/x"), b"x").unwrap();
-    slave.wait_listed("d", true);
+    // Beside `empty` and `big`.
+    wait_published(addr, 3);
     assert_eq!(client.request("DELETE /d/", &["Depth: 0"], &[]).status, 400);
     assert_eq!(client.request("DELETE /d/", &[], &[]).status, 204);
     assert!(!slave.root.join("d").exists());
