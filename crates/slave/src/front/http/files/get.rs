@@ -10,6 +10,7 @@ use relais_web::{BodyWriter, FileRanges, ResponseBody};
 use super::content::ContentSender;
 use super::listing;
 use super::representation::{Representation, entity_tag, system_time};
+use super::wanted_hash::WantedHash;
 use crate::front::http::answer::Answer;
 use crate::front::http::error::{HttpError, HttpResult};
 use crate::front::http::path::url_of;
@@ -25,10 +26,11 @@ pub fn get(http: &mut HttpSession, request: &TreeRequest<'_>) -> HttpResult {
     if request.request.head.method == Method::Head {
         return head(http, request);
     }
+    let hash = WantedHash::of(http, request)?;
     let found = http.session.find_content(&request.path, &mut http.keepalive());
     match found {
-        Ok(FoundContent::Here(content)) => send_local(http, request, *content),
-        Ok(FoundContent::Remote(content)) => send_remote(http, request, *content),
+        Ok(FoundContent::Here(content)) => send_local(http, request, *content, hash),
+        Ok(FoundContent::Remote(content)) => send_remote(http, request, *content, hash),
         Err(refusal) if refusal.code == ErrorCode::IsFolder => Err(to_folder(request)),
         Err(refusal) => Err(refusal.into()),
     }
@@ -43,7 +45,8 @@ fn head(http: &mut HttpSession, request: &TreeRequest<'_>) -> HttpResult {
         None if needs_digest(request, entry.size) => http.computed_digest(&request.path)?,
         known => known,
     };
-    let file = Representation::of_entry(&entry, digest.as_ref());
+    let sha256 = WantedHash::of(http, request)?.and_then(|wanted| wanted.of_content(digest));
+    let file = Representation { sha256, ..Representation::of_entry(&entry, digest.as_ref()) };
     let conditions = Preconditions::parse(&request.request.head.headers)?;
     if let Some(response) = file.check_conditions(&conditions)? {
         return http.respond(request.request, response, &[]);
@@ -86,7 +89,12 @@ fn needs_digest(request: &TreeRequest<'_>, size: u64) -> bool {
         || ["if-match", "if-none-match", "if-range"].iter().any(|name| headers.has(name))
 }
 
-fn send_local(http: &mut HttpSession, request: &TreeRequest<'_>, mut local: Content) -> HttpResult {
+fn send_local(
+    http: &mut HttpSession,
+    request: &TreeRequest<'_>,
+    mut local: Content,
+    hash: Option<WantedHash>,
+) -> HttpResult {
     let digest = match local.known_digest() {
         None if needs_digest(request, local.size()) => Some(local.digest(&mut http.keepalive())?),
         known => known,
@@ -94,7 +102,11 @@ fn send_local(http: &mut HttpSession, request: &TreeRequest<'_>, mut local: Cont
     let (_, mtime) = local.attributes();
     let modified = Some(system_time(mtime));
     let tag = digest.as_ref().map(entity_tag);
-    let file = Representation { size: local.size(), tag, modified };
+    let sha256 = match hash.and_then(|hash| hash.of_content(digest)) {
+        None => local.known_sha256()?.map(|hashes| hashes.sha256.0),
+        wanted => wanted,
+    };
+    let file = Representation { size: local.size(), tag, modified, sha256 };
     if let Some(response) = check_conditions(request, &file)? {
         return http.respond(request.request, response, &[]);
     }
@@ -108,12 +120,14 @@ fn send_remote(
     http: &mut HttpSession,
     request: &TreeRequest<'_>,
     remote: RemoteContent,
+    hash: Option<WantedHash>,
 ) -> HttpResult {
     let tag = Some(entity_tag(&remote.digest()));
     // The description has no time; the entry may be a newer one by now.
     let (entry, digest) = http.entry(&request.path)?;
     let modified = (digest == Some(remote.digest())).then(|| system_time(entry.mtime));
-    let file = Representation { size: remote.size(), tag, modified };
+    let sha256 = hash.and_then(|hash| hash.of_content(Some(remote.digest())));
+    let file = Representation { size: remote.size(), tag, modified, sha256 };
     if let Some(response) = check_conditions(request, &file)? {
         return http.respond(request.request, response, &[]);
     }

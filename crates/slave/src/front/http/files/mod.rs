@@ -10,3 +10,4 @@ pub mod put;
 pub mod receive;
 pub mod representation;
 pub mod store;
+mod wanted_hash;

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use relais_http::conditions::{CurrentState, Decision};
+use relais_http::digest::structured;
 use relais_http::disposition::{Disposition, content_disposition};
 use relais_http::{EntityTag, Headers, Preconditions, Response, Status, content_type, date};
 use relais_proto::{Digest, Entry, FileTime, TreePath};
@@ -42,6 +43,8 @@ pub struct Representation {
     pub tag: Option<EntityTag>,
     /// Time of last modification; none if it is not known.
     pub modified: Option<SystemTime>,
+    /// SHA-256 of the content; none if it is not known.
+    pub sha256: Option<[u8; 32]>,
 }
 
 impl Representation {
@@ -49,7 +52,7 @@ impl Representation {
     #[must_use]
     pub fn of_entry(entry: &Entry, digest: Option<&Digest>) -> Self {
         let modified = Some(system_time(entry.mtime));
-        Self { size: entry.size, tag: digest.map(entity_tag), modified }
+        Self { size: entry.size, tag: digest.map(entity_tag), modified, sha256: None }
     }
 
     /// Evaluates the conditions of a reading request (RFC 9110 section 13.2.2).
@@ -90,6 +93,9 @@ impl Representation {
         headers.insert("Content-Type", media_type(&request.path));
         self.add_validators(headers);
         headers.insert("Accept-Ranges", "bytes");
+        if let Some(sha256) = &self.sha256 {
+            headers.insert("Repr-Digest", structured(sha256));
+        }
         headers.insert("Cache-Control", CACHE_CONTROL);
         headers.insert("X-Content-Type-Options", "nosniff");
         headers.insert("Content-Security-Policy", CONTENT_POLICY);
