@@ -6,6 +6,7 @@ mod driver;
 mod hostile_content;
 mod logins;
 mod page;
+mod uploads;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;

@@ -19,4 +19,4 @@ pub use frame::Nonce;
 pub use login_form::login_page;
 
 /// The interoperability version of resumable uploads that the script speaks.
-const UPLOAD_DRAFT: &str = "8";
+const UPLOAD_DRAFT: &str = super::uploads::INTEROP_VERSION;

@@ -4,7 +4,7 @@ use relais_http::{Headers, RequestError, Response, Status};
 use relais_proto::limits;
 
 /// The version of the draft that clients name.
-const INTEROP_VERSION: &str = "8";
+pub const INTEROP_VERSION: &str = "8";
 /// The media type of a part (draft section 6).
 pub const PART_TYPE: &str = "application/partial-upload";
 

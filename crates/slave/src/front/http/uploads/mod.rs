@@ -10,5 +10,5 @@ mod resource;
 mod token;
 
 pub use create::{create_part, create_whole};
-pub use fields::{PART_TYPE, UploadFields, upload_limit};
+pub use fields::{INTEROP_VERSION, PART_TYPE, UploadFields, upload_limit};
 pub use resource::resource;
