@@ -37,9 +37,8 @@ fn a_cut_upload_resumes_where_it_was() {
     let offsets = |site: &PageSite| site.browser.run("return window.offsets");
     let before = offsets(&site).as_array().unwrap().len();
     site.slave.restart_on_same_port();
-    let first = eventually(SOON, "the upload resumes", || {
-        offsets(&site).as_array()?.get(before)?.as_f64()
-    });
+    let first =
+        eventually(SOON, "the upload resumes", || offsets(&site).as_array()?.get(before)?.as_f64());
     assert!(first > 16_000_000.0, "it resumes at {first}, not at the beginning");
     let stored = site.slave.root.join("lab image.iso");
     eventually(SOON, "the file is stored", || stored.exists().then_some(()));
