@@ -10,6 +10,7 @@ mod harness;
 
 mod active_and_ipv6;
 mod aioftp;
+mod archives;
 mod browser;
 mod curl;
 mod documents;
