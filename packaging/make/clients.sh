@@ -3,8 +3,10 @@
 # With --list it prints all of them: clients.sh [--list]
 
 set -u
+# davfs2 is where the administrator's programs are.
+PATH="$PATH:/usr/sbin"
 
-packages='curl lftp tnftp ncftp wget wget2 aria2 prometheus rclone haproxy python3 python3-aioftp \
+packages='curl lftp tnftp ncftp wget wget2 aria2 prometheus rclone haproxy python3 python3-aioftp
     chromium chromium-driver litmus cadaver davfs2'
 if [ "${1-}" = --list ]; then
     echo "$packages"
