@@ -10,18 +10,17 @@ use super::request::is_missing;
 use super::tokens;
 use crate::front::http::error::HttpResult;
 use crate::front::http::files::representation::entity_tag;
-use crate::front::http::request::TreeRequest;
 use crate::front::http::session::HttpSession;
 
 /// Checks the header If of any method, and has the session use the locks that it names.
 ///
-/// Without the header the session uses no locks (RFC 4918, section 10.4).
+/// Without the header the session uses no locks, whatever an earlier request has named (RFC 4918,
+/// section 10.4). `path` is the resource of conditions that name none.
 ///
 /// # Errors
 /// 400 for a malformed header; 412 if it does not hold.
-pub fn apply_if(http: &mut HttpSession, request: &TreeRequest<'_>) -> HttpResult {
-    let head = &request.request.head;
-    check(http, head, &request.path).map_err(|failure| failure.into_error(head))
+pub fn apply_if(http: &mut HttpSession, head: &RequestHead, path: &TreePath) -> HttpResult {
+    check(http, head, path).map_err(|failure| failure.into_error(head))
 }
 
 fn check(http: &mut HttpSession, head: &RequestHead, path: &TreePath) -> Result<(), DavFailure> {

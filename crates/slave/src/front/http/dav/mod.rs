@@ -34,25 +34,28 @@ use super::session::HttpSession;
 /// Answers a request of a method of WebDAV.
 pub fn run(http: &mut HttpSession, request: &TreeRequest<'_>) -> HttpResult {
     let head = &request.request.head;
+    let handler = handler(&head.method).ok_or(HttpError::NotAllowed(METHODS))?;
     let body = http.read_small_body(relais_dav::limits::BODY_MAX)?;
     let mut dav = DavRequest { http, head, path: request.path.clone(), body };
-    let Some(result) = answer(&mut dav) else { return Err(HttpError::NotAllowed(METHODS)) };
-    match result {
+    match handler(&mut dav) {
         Ok(answer) => send(http, request, answer),
         Err(failure) => Err(failure.into_error(head)),
     }
 }
 
-/// Returns the answer; none for a method that WebDAV does not have.
-fn answer(request: &mut DavRequest<'_>) -> Option<DavResult> {
-    Some(match request.head.method {
-        Method::Mkcol => folders::make_folder(request),
-        Method::Copy => copies::copy(request),
-        Method::Move => moves::move_entry(request),
-        Method::Propfind => propfind::propfind(request),
-        Method::Proppatch => proppatch::proppatch(request),
-        Method::Lock => locks::lock(request),
-        Method::Unlock => locks::unlock(request),
+/// What answers the requests of a method.
+type Handler = fn(&mut DavRequest<'_>) -> DavResult;
+
+/// Returns the handler of a method; none for one that WebDAV does not have.
+fn handler(method: &Method) -> Option<Handler> {
+    Some(match method {
+        Method::Mkcol => folders::make_folder,
+        Method::Copy => copies::copy,
+        Method::Move => moves::move_entry,
+        Method::Propfind => propfind::propfind,
+        Method::Proppatch => proppatch::proppatch,
+        Method::Lock => locks::lock,
+        Method::Unlock => locks::unlock,
         _ => return None,
     })
 }
