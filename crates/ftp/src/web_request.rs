@@ -2,7 +2,7 @@
 //!
 //! A page cannot read the replies, but the body of its request may consist of FTP commands.
 
-/// Returns whether a line is the first one of an HTTP request, or its header `Host`.
+/// Returns whether a line that is no command is the first one of a request, or its header `Host`.
 ///
 /// The header is there if the first line is over-long. FTP's HOST has no colon.
 #[must_use]
@@ -21,7 +21,7 @@ mod tests {
         for line in ["GET / HTTP/1.1", "POST /a%0d http/1.0", "PRI * HTTP/2.0", "hOST: x"] {
             assert!(is_web_request(line.as_bytes()), "{line}");
         }
-        for line in ["", "HOST x", "HOST files.example:21", "USER http/1", "RETR a/HTTP/1.1"] {
+        for line in ["", "HOST x", "HOST files.example:21", "XYZZY", "GET a/HTTP/1.1"] {
             assert!(!is_web_request(line.as_bytes()), "{line}");
         }
     }

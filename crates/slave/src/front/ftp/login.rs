@@ -85,11 +85,11 @@ impl FtpLogin {
         if self.commands > MOST_COMMANDS {
             return Err(Reply::new(421, "Too many commands without a login"));
         }
-        if is_web_request(line) {
-            return Err(Reply::new(421, "This is an FTP server; it takes no requests of browsers"));
-        }
         match Command::parse(line) {
             Ok(command) => self.run(command),
+            Err(_) if is_web_request(line) => {
+                Err(Reply::new(421, "This is an FTP server; it takes no requests of browsers"))
+            }
             Err(error) => Ok(send(&error.reply())),
         }
     }

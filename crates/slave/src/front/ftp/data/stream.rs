@@ -225,7 +225,7 @@ impl DataStream {
         }
     }
 
-    /// Moves some bytes to `pipe` without a copy, and returns their number; 0 at the end of the data.
+    /// Moves some bytes to `pipe` without a copy; returns their number, 0 at the end of the data.
     ///
     /// The data must not be encrypted.
     ///

@@ -37,7 +37,9 @@ fn send_image(ftp: &mut FtpSession, path: &TreePath, name: &str) -> CommandResul
     end(ftp, data, source.finish())
 }
 
-/// Returns the chosen range; one of RANG behind the end is empty (draft-bryan-ftp-range section 4.3).
+/// Returns the chosen range.
+///
+/// One of RANG that begins behind the end is empty (draft-bryan-ftp-range section 4.3).
 fn range_of_file(ftp: &mut FtpSession, path: &TreePath) -> Result<SentRange, Refusal> {
     let Some(TransferStart::Range(range)) = ftp.state.start else {
         return Ok(chosen_range(ftp.state.start));

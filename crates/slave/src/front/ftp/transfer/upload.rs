@@ -68,7 +68,9 @@ pub fn store_unique(ftp: &mut FtpSession, proposed: Option<&str>) -> CommandResu
     receive(ftp, &path, UploadStart::New, format!("FILE: {name}"))
 }
 
-/// Refuses a range: draft-bryan-ftp-range section 4.3 lets it have an upload write a part of a file.
+/// Refuses a range, for which an upload would replace a part of a file.
+///
+/// draft-bryan-ftp-range section 4.3. To append, and to ignore the range, would be worse.
 fn refuse_range(ftp: &FtpSession) -> Result<(), Reply> {
     match ftp.state.start {
         Some(TransferStart::Range(_)) => Err(no_range()),
