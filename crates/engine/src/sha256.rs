@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use log::{debug, warn};
 use relais_proto::{
-    Change, ChangeId, ContentHashes, Digest, ErrorCode, Lsn, Refusal, TreePath, WaitReason, limits,
+    Change, ChangeId, ContentHashes, Digest, Endpoint, ErrorCode, Lsn, Refusal, TreePath,
+    WaitReason, limits,
 };
 use relais_storage::{EntryFacts, FileIdentity, Proposal, StagedName};
 use relais_tree::{OpenFile, TreeError};
@@ -58,21 +59,76 @@ impl Session {
         self.check_ready(keepalive)?;
         let context = &self.context;
         context.visible(context.principal.resolve(path).and_then(|path| {
-            let file = match content::open(context, &path, keepalive)? {
-                Located::Here(file) => file,
-                Located::Elsewhere(holders) => {
-                    let row = context.with_catalogue(|store| store.row(&path))?;
-                    let known = stored(context, row.and_then(|row| row.content))?;
-                    return Ok(known.map_or(Located::Elsewhere(holders), Located::Here));
+            Ok(match find(context, &path, keepalive)? {
+                Found::Known(_, hashes) => Located::Here(hashes),
+                Found::Elsewhere(holders) => Located::Elsewhere(holders),
+                Found::Computing(computation) => {
+                    Located::Here(wait(context, &computation, keepalive)?)
                 }
-            };
-            let facts = context.facts(&path, &file.meta)?;
-            if let Some(known) = stored(context, facts.content)? {
-                return Ok(Located::Here(known));
-            }
-            let computation = join(context, &path, file, facts, keepalive)?;
-            wait(context, &computation, keepalive).map(Located::Here)
+            })
         }))
+    }
+
+    /// Has the SHA-256 hashes of a file recorded for a master that lacks them.
+    ///
+    /// A master forgets hashes above a limit, and slaves do not.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Exists`] if the master has them; [`ErrorCode::NoContent`] if the content is not
+    /// here; as [`Self::sha256`].
+    pub fn record_sha256(
+        &self,
+        path: &TreePath,
+        keepalive: &mut dyn KeepAlive,
+    ) -> Result<(), Refusal> {
+        self.check_ready(keepalive)?;
+        let context = &self.context;
+        context.visible(context.principal.resolve(path).and_then(|path| {
+            match find(context, &path, keepalive)? {
+                Found::Known(put, hashes) => record(context, put, hashes, keepalive),
+                Found::Computing(computation) => wait(context, &computation, keepalive).map(drop),
+                Found::Elsewhere(_) => {
+                    let message = "the content is not on this slave";
+                    Err(Refusal::at(&path, ErrorCode::NoContent, message))
+                }
+            }
+        }))
+    }
+}
+
+/// Where the hashes of a file come from.
+enum Found {
+    /// They are stored, for the content of this put.
+    Known(Lsn, ContentHashes),
+    /// They are being computed.
+    Computing(Arc<Computation>),
+    /// They are unknown, and the content is on other slaves.
+    Elsewhere(Vec<Endpoint>),
+}
+
+/// Finds the hashes of a file, or begins to compute them.
+fn find(
+    context: &Arc<SessionContext>,
+    path: &TreePath,
+    keepalive: &mut dyn KeepAlive,
+) -> Result<Found, Refusal> {
+    let known = |put: Option<Lsn>| {
+        let known = stored(context, put)?;
+        Ok::<_, Refusal>(put.zip(known).map(|(put, hashes)| Found::Known(put, hashes)))
+    };
+    match content::open(context, path, keepalive)? {
+        Located::Here(file) => {
+            let facts = context.facts(path, &file.meta)?;
+            match known(facts.content)? {
+                Some(found) => Ok(found),
+                None => join(context, path, file, facts, keepalive).map(Found::Computing),
+            }
+        }
+        Located::Elsewhere(holders) => {
+            let row = context.with_catalogue(|store| store.row(path))?;
+            let found = known(row.and_then(|row| row.content))?;
+            Ok(found.unwrap_or(Found::Elsewhere(holders)))
+        }
     }
 }
 
@@ -178,7 +234,8 @@ fn find_or_compute(
         return Ok(known);
     }
     let result = compute(context, path, file, facts.digest).inspect(|hashes| {
-        if let Err(e) = record(context, put, hashes.clone()) {
+        let mut unattended = Unattended(context);
+        if let Err(e) = record(context, put, hashes.clone(), &mut unattended) {
             debug!("the SHA-256 hashes of {path} are not recorded: {e}");
         }
     });
@@ -239,9 +296,14 @@ fn compute(
 }
 
 /// Has the hashes of a content recorded, on all slaves.
-fn record(context: &Arc<SessionContext>, put: Lsn, hashes: ContentHashes) -> Result<(), Refusal> {
+fn record(
+    context: &Arc<SessionContext>,
+    put: Lsn,
+    hashes: ContentHashes,
+    keepalive: &mut dyn KeepAlive,
+) -> Result<(), Refusal> {
     let id = relais_os::random().map_err(|e| Refusal::new(ErrorCode::Storage, e.to_string()))?;
     let proposal = Proposal::new(ChangeId(id), Change::RecordSha256 { put, hashes });
     let change = PreparedChange::new(proposal, TransferRecord::default());
-    PendingChanges::new(context.clone()).commit(change, &mut Unattended(context)).map(drop)
+    PendingChanges::new(context.clone()).commit(change, keepalive).map(drop)
 }

@@ -265,6 +265,9 @@ fn hashes_are_computed_once_and_stored() {
         assert_eq!(fixture.state.applied.load(SeqCst), before + 1, "one change records them");
         assert_eq!(sha256_of(&ann, "f"), found[0]);
         assert_eq!(fixture.state.applied.load(SeqCst), before + 1);
+        // A master that has forgotten them gets them again.
+        ann.record_sha256(&path("f"), &mut patient()).unwrap();
+        assert_eq!(fixture.state.applied.load(SeqCst), before + 2);
         let Located::Here(open) = ann.open(&path("f"), IfMatch::Any, &mut patient()).unwrap()
         else {
             panic!("the content is here")

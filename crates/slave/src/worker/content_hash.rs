@@ -23,8 +23,8 @@ pub fn begin(engine: &Arc<Engine>, path: TreePath) {
         let session =
             Session::new(engine.clone(), principal, Protocol::Native, ADDRESS, disconnect);
         let mut wait = LimitedWait { engine, until: Instant::now() + WAIT_TIME };
-        if let Err(e) = session.sha256(&path, &mut wait) {
-            debug!("no SHA-256 hashes of {path} for the master: {e}");
+        if let Err(e) = session.record_sha256(&path, &mut wait) {
+            debug!("no SHA-256 hashes of {path} are recorded for the master: {e}");
         }
     };
     if let Err(e) = std::thread::Builder::new().name("sha256-wait".to_owned()).spawn(work) {
