@@ -64,16 +64,17 @@ start() {
     pids="$pids $started"
 }
 
-# Waits for the ready lines of server $1, process $2; sets `addr`, and `ftp` if it serves FTP.
+# Waits for the ready lines of server $1, process $2; sets `addr`, and `ftp` and `http` if it is a slave.
 ready() {
     tenths=300
     while :; do
         addr=$(sed -n '/protocol=/!s/^ready .*addr=\([^ ]*\).*/\1/p' "$state/$1.out")
         ftp=$(sed -n 's/^ready .*protocol=ftp addr=\([^ ]*\).*/\1/p' "$state/$1.out")
+        http=$(sed -n 's/^ready .*protocol=http addr=\([^ ]*\).*/\1/p' "$state/$1.out")
         # A server prints the line of its own protocol first.
         case $1 in
         master) last=$addr ;;
-        *) last=$ftp ;;
+        *) last=$http ;;
         esac
         [ -z "$last" ] || return 0
         alive "$2" || fail "$1 ended before it was ready"
@@ -212,14 +213,14 @@ ready master "$started"
 master=$addr
 say "master at $master"
 for n in 1 2; do
-    start "slave$n" "$programs/ftpslave" 0 --ftp 0 --root "$root" --master "$master" --cluster-key "$state/cluster.key"
+    start "slave$n" "$programs/ftpslave" 0 --ftp 0 --http 0 --root "$root" --master "$master" --cluster-key "$state/cluster.key"
     ready "slave$n" "$started"
-    say "slave $n at $addr, serving $root, and to FTP clients at $ftp"
+    say "slave $n at $addr, serving $root, to FTP clients at $ftp, and to browsers at http://$http/"
 done
 XDG_STATE_HOME=$(cd "$state" && pwd)/client
 export XDG_STATE_HOME
 in_service
-say "While this runs, other FTP clients work too, for example in another terminal:" "    curl ftp://$ftp/"
+say "While this runs, other clients work too, for example in another terminal:" "    curl ftp://$ftp/" "    curl http://$http/" "or in a browser: http://$http/"
 
 say "" "Downloading every file of $root into $received, each with a new client:"
 : >"$state/turns"
