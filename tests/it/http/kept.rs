@@ -24,6 +24,7 @@ fn without_a_slot_the_answer_is_to_try_later() {
     let args = ["--workers", "1", "--sessions-per-worker", "1", "--queue", "0"];
     let (_slave, addr) = start_http(&args, &[("f", b"x")]);
     let mut busy = HttpTestClient::connect(addr);
+    eventually(SOON, "the slot", || (busy.get("/f").status == 200).then_some(()));
     busy.send(b"PUT /g HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nab");
     let mut other = HttpTestClient::connect(addr);
     let refused = eventually(SOON, "the slot is taken", || {
