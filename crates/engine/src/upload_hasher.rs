@@ -17,8 +17,8 @@ use crate::staged_hasher::StagedHasher;
 
 /// Bytes that are hashed at once before a thread starts: it would cost more than it saves.
 pub(crate) const INLINE: u64 = limits::PIECE;
-/// Bytes that the thread waits for, so that it is not woken for each write.
-const STEP: u64 = 256 * 1024;
+/// Bytes that the thread waits for: to be woken for each write would cost as much as the hash.
+const STEP: u64 = 2 * limits::PIECE;
 /// Bytes that the writer may be ahead. They are in the page cache, and the end waits for no more.
 const MAX_LEAD: u64 = 16 * limits::PIECE;
 /// Bytes of one read. They stay in the processor's cache until they are hashed.

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 
 /// Bytes that the pipe can hold. The system allows a user without privileges 64 MiB of pipes.
-const CAPACITY: usize = 512 * 1024;
+const CAPACITY: usize = 1024 * 1024;
 
 /// A pipe that is filled from one descriptor and emptied into another.
 #[derive(Debug)]
