@@ -48,6 +48,16 @@ impl Stream {
         Self::new(stream, peer, local)
     }
 
+    /// Takes over an open TCP connection of one transfer in its present mode, with its addresses.
+    ///
+    /// Its end sends what waits for more bytes, and its owner ends it if it makes no progress. So it
+    /// needs neither TCP_NODELAY nor TCP keepalive.
+    #[must_use]
+    pub fn for_transfer(stream: TcpStream, peer: SocketAddr, local: SocketAddr) -> Self {
+        let reading_ended = AtomicBool::new(false);
+        Self { socket: stream.into(), tls: None, peer, proxied: None, local, reading_ended }
+    }
+
     /// Takes over an open TCP connection in its present mode.
     ///
     /// Turns on TCP_NODELAY for small frames, and TCP keepalive to detect a vanished peer.
@@ -58,8 +68,7 @@ impl Stream {
             .with_interval(Duration::from_secs(10))
             .with_retries(3);
         SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
-        let reading_ended = AtomicBool::new(false);
-        Ok(Self { socket: stream.into(), tls: None, peer, proxied: None, local, reading_ended })
+        Ok(Self::for_transfer(stream, peer, local))
     }
 
     /// Sets the address that a trusted proxy has named; none if the proxy speaks for itself.
@@ -142,6 +151,8 @@ impl Stream {
     }
 
     /// Sends bytes and returns the number of those that the socket has accepted.
+    ///
+    /// With `MORE` the last bytes may wait for others or for the end, if they are not encrypted.
     ///
     /// Encrypted bytes may be accepted in part. So the next call has to send the rest again, and
     /// may append to it.

@@ -120,6 +120,7 @@ impl TlsServer {
         control: &Stream,
         direction: DataDirection,
     ) -> io::Result<()> {
+        stream.socket().set_tcp_nodelay(true)?;
         let resumption = self
             .tickets
             .clone()

@@ -5,6 +5,9 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// State `TCP_ESTABLISHED` of Linux: neither side has closed its direction.
 const ESTABLISHED: u8 = 1;
+/// States after the peer's system has acknowledged the end of this side, or the connection was
+/// reset: `TCP_FIN_WAIT2`, `TCP_TIME_WAIT` and `TCP_CLOSE`.
+const ACKNOWLEDGED: [u8; 3] = [5, 6, 7];
 
 /// Returns whether neither side of a TCP connection has sent its end or a reset.
 ///
@@ -13,6 +16,18 @@ const ESTABLISHED: u8 = 1;
 /// # Errors
 /// Those of the system call.
 pub fn is_established(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(state(socket)? == ESTABLISHED)
+}
+
+/// Returns whether no byte that this side has sent is unacknowledged, after it has ended sending.
+///
+/// # Errors
+/// Those of the system call.
+pub fn is_end_acknowledged(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(ACKNOWLEDGED.contains(&state(socket)?))
+}
+
+fn state(socket: BorrowedFd<'_>) -> io::Result<u8> {
     // The state is the first byte of `struct tcp_info`, and the kernel fills what fits.
     let mut info = [0_u8; 4];
     let mut len: libc::socklen_t = 4;
@@ -30,7 +45,7 @@ pub fn is_established(socket: BorrowedFd<'_>) -> io::Result<bool> {
     if result != 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(info[0] == ESTABLISHED)
+    Ok(info[0])
 }
 
 #[cfg(test)]
@@ -39,7 +54,27 @@ mod tests {
     use std::os::fd::AsFd;
     use std::time::{Duration, Instant};
 
-    use super::is_established;
+    use super::{is_end_acknowledged, is_established};
+
+    #[test]
+    fn end_is_acknowledged_once_the_peer_has_all_bytes() {
+        use std::io::{Read, Write};
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        server.set_nonblocking(true).unwrap();
+        // More than the client's system takes before the client reads.
+        while server.write(&[1; 65_536]).is_ok() {}
+        assert!(!is_end_acknowledged(server.as_fd()).unwrap());
+        server.shutdown(Shutdown::Write).unwrap();
+        assert!(!is_end_acknowledged(server.as_fd()).unwrap());
+        client.read_to_end(&mut Vec::new()).unwrap();
+        let since = Instant::now();
+        while !is_end_acknowledged(server.as_fd()).unwrap() {
+            assert!(since.elapsed() < Duration::from_secs(10));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
 
     #[test]
     fn end_of_the_peer_is_seen_after_reading_has_ended() {

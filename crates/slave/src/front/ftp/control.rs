@@ -48,6 +48,8 @@ pub struct Control {
     idle_since: Option<Instant>,
     /// Since when a line is incomplete.
     line_since: Option<Instant>,
+    /// Replies that wait for others.
+    held: Vec<u8>,
     /// Whether nothing more can be received.
     has_ended: bool,
     /// Whether ABOR has come for the command that runs.
@@ -89,6 +91,7 @@ impl Control {
             idle_time: limits::IDLE_TIME,
             idle_since: None,
             line_since: None,
+            held: Vec::new(),
             has_ended: false,
             is_aborted: false,
             activity: Activity::default(),
@@ -202,6 +205,7 @@ impl Control {
     /// errors of the socket if the client has gone. A client that has only ended its sending side
     /// has not gone, see [`Self::check_open`].
     pub fn check_interrupts(&mut self) -> io::Result<()> {
+        self.flush()?;
         while !self.has_ended && self.has_room() && self.is_readable()? {
             self.receive()?;
         }
@@ -209,7 +213,10 @@ impl Control {
             match line.as_deref().map(Command::parse) {
                 // A second one is a command of its own, with its own reply.
                 Ok(Ok(Command::Abor)) if !self.is_aborted => self.is_aborted = true,
-                Ok(Ok(Command::Stat(None))) => self.send(&self.activity.reply())?,
+                Ok(Ok(Command::Stat(None))) => {
+                    let reply = self.activity.reply();
+                    self.send(&reply)?;
+                }
                 _ => {
                     self.queued_bytes += length(&line);
                     self.queued.push_back(line);
@@ -271,15 +278,28 @@ impl Control {
         if has_gone { Err(gone()) } else { Ok(()) }
     }
 
-    /// Sends a reply.
+    /// Has a reply wait for the next one, or until the command waits: one packet costs less.
+    pub fn hold(&mut self, reply: &Reply) {
+        trace!("{}: reply {}", self.stream.peer, reply.code());
+        reply.encode(&mut self.held);
+    }
+
+    /// Sends the replies that wait.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub fn flush(&mut self) -> io::Result<()> {
+        let held = std::mem::take(&mut self.held);
+        self.send_bytes(&held)
+    }
+
+    /// Sends a reply, after those that wait.
     ///
     /// # Errors
     /// [`io::ErrorKind::TimedOut`] if the client does not read it in time; errors of the socket.
-    pub fn send(&self, reply: &Reply) -> io::Result<()> {
-        let mut bytes = Vec::new();
-        reply.encode(&mut bytes);
-        trace!("{}: reply {}", self.stream.peer, reply.code());
-        self.send_bytes(&bytes)
+    pub fn send(&mut self, reply: &Reply) -> io::Result<()> {
+        self.hold(reply);
+        self.flush()
     }
 
     /// Sends a part of a reply that is too long to be held in memory.

@@ -137,7 +137,7 @@ fn run(ftp: &mut FtpSession, logins: &dyn LoginRenewal) -> io::Result<Ending> {
 }
 
 /// Ends the session with reply 421, which may come at any time (RFC 959 section 5.4).
-fn end_with(ftp: &FtpSession, why: &str) -> io::Result<Ending> {
+fn end_with(ftp: &mut FtpSession, why: &str) -> io::Result<Ending> {
     ftp.control.send(&Reply::new(421, why))?;
     Ok(Ending::Server(why.to_owned()))
 }

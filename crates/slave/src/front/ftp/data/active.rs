@@ -28,7 +28,8 @@ pub fn connect_to(
     control: &mut dyn ControlWatch,
 ) -> Result<Stream, DataError> {
     let socket = connected(to, local, wait, control)?;
-    Stream::tcp(socket).map_err(DataError::Refused)
+    let local = socket.local_addr().map_err(DataError::Refused)?;
+    Ok(Stream::for_transfer(socket, to, local))
 }
 
 pub(super) fn connected(

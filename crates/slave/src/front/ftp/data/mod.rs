@@ -73,7 +73,7 @@ impl DataPort {
         // A port of the range is free before another is taken.
         self.close();
         let listener = PassiveListener::bind(self.peer.local(), ports)?;
-        let port = listener.address()?.port();
+        let port = listener.port();
         self.next = NextConnection::Accepted(listener);
         Ok(port)
     }
@@ -141,11 +141,9 @@ impl DataPort {
                 NextConnection::Arrived(stream, expires)
             }
             NextConnection::Arrived(stream, expires) => {
-                let begun = DataStream::new(stream).and_then(|mut data| {
-                    data.begin_encryption(tls, control, DataDirection::Receiving)?;
-                    Ok(data)
-                });
-                continue_encryption(begun, expires)
+                let mut data = DataStream::new(stream);
+                let begun = data.begin_encryption(tls, control, DataDirection::Receiving);
+                continue_encryption(begun.map(|()| data), expires)
             }
             NextConnection::Encrypting(data, expires) => continue_encryption(Ok(data), expires),
             other => other,

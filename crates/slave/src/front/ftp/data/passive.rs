@@ -1,13 +1,14 @@
 //! Listens for one data connection, and accepts it from the permitted peer alone.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use log::debug;
 use relais_net::Stream;
 use rustix::event::{PollFd, PollFlags};
+use rustix::net::{SocketFlags, acceptfrom_with};
 
 use super::error::DataError;
 use super::peer::DataPeer;
@@ -31,6 +32,7 @@ const FOREIGN_PEERS: u32 = 1000;
 #[derive(Debug)]
 pub struct PassiveListener {
     listener: TcpListener,
+    port: u16,
     expires: Instant,
 }
 
@@ -54,7 +56,7 @@ impl PassiveListener {
             match relais_net::listen(local) {
                 Ok(listener) => {
                     listener.set_nonblocking(true).map_err(DataError::NoListener)?;
-                    return Ok(Self { listener, expires: Instant::now() + LISTEN_TIME });
+                    return Ok(Self { listener, port, expires: Instant::now() + LISTEN_TIME });
                 }
                 Err(e) if e.kind() == io::ErrorKind::AddrInUse => {}
                 Err(e) => return Err(DataError::NoListener(e)),
@@ -63,12 +65,9 @@ impl PassiveListener {
         Err(DataError::NoFreePort)
     }
 
-    /// Returns the address that the client connects to.
-    ///
-    /// # Errors
-    /// Errors of the system call.
-    pub fn address(&self) -> Result<SocketAddr, DataError> {
-        self.listener.local_addr().map_err(DataError::NoListener)
+    /// Returns the port that the client connects to.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Returns when the listener is closed if no command has used it.
@@ -83,9 +82,17 @@ impl PassiveListener {
 
     /// Accepts the connection of `peer` if it has come; closes one of another peer.
     pub fn try_accept(&self, peer: &DataPeer) -> Option<Stream> {
-        let (stream, from) = self.listener.accept().ok()?;
+        let (stream, from) = self.accept_next().ok()?;
         let admitted = peer.admit(stream, from);
         admitted.inspect_err(|e| debug!("data connection from {from} rejected: {e}")).ok()
+    }
+
+    /// Accepts a connection that has come, as one that does not block.
+    fn accept_next(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (socket, from) = acceptfrom_with(&self.listener, flags)?;
+        let from = from.ok_or(io::ErrorKind::ConnectionAborted)?;
+        Ok((socket.into(), SocketAddr::try_from(from)?))
     }
 
     /// Waits at most `wait` for the connection of `peer`; closes those of others at once.
@@ -101,7 +108,7 @@ impl PassiveListener {
         let until = Instant::now() + wait;
         let mut foreign = 0;
         while Instant::now() < until && foreign < FOREIGN_PEERS {
-            match self.listener.accept() {
+            match self.accept_next() {
                 Ok((stream, from)) => match peer.admit(stream, from) {
                     Ok(stream) => return Ok(stream),
                     Err(e) => {

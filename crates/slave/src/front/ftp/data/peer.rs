@@ -65,17 +65,19 @@ impl DataPeer {
         Ok(target)
     }
 
-    /// Checks where an accepted connection comes from; `from` is its peer.
+    /// Checks where an accepted connection comes from; `from` is its peer. It must not block, and
+    /// the result does not either.
     ///
     /// # Errors
     /// It is not from the client, or not from the client's proxy with a header that names it.
     pub fn admit(&self, socket: TcpStream, from: SocketAddr) -> io::Result<Stream> {
-        let from = from.ip().to_canonical();
         let stream = match self.proxy {
-            None => Stream::tcp(socket)?,
-            Some(proxy) if proxy == from => {
+            None => Stream::for_transfer(socket, from, self.local),
+            Some(proxy) if proxy == from.ip().to_canonical() => {
                 let trusted = TrustedProxies::required(&[proxy.into()]);
-                trusted.accept(socket, Instant::now() + HEADER_TIME)?
+                let stream = trusted.accept(socket, Instant::now() + HEADER_TIME)?;
+                stream.set_nonblocking(true)?;
+                stream
             }
             Some(_) => return Err(foreign("it does not come from the proxy")),
         };

@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use log::debug;
@@ -17,6 +18,7 @@ use rustix::net::SendFlags;
 
 use super::error::DataError;
 use super::watch::{ControlWatch, wait_for_data};
+use crate::sys::tcp::is_end_acknowledged;
 
 /// How long the handshake of a data connection may take.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
@@ -46,21 +48,17 @@ pub struct DataStream {
 }
 
 impl DataStream {
-    /// Takes over an open connection.
-    ///
-    /// # Errors
-    /// Errors of the socket calls.
-    pub fn new(stream: Stream) -> Result<Self, DataError> {
-        stream.set_nonblocking(true).map_err(DataError::Lost)?;
+    /// Takes over an open connection that does not block.
+    pub fn new(stream: Stream) -> Self {
         let throughput = MinimumThroughput::new(Instant::now());
-        Ok(Self {
+        Self {
             stream,
             throughput,
             moved: 0,
             unattended: 0,
             has_ended: false,
             handshake_until: None,
-        })
+        }
     }
 
     /// Begins to encrypt the connection (RFC 4217 section 9).
@@ -128,11 +126,32 @@ impl DataStream {
     /// [`DataError::Lost`], and the control connection's interruption.
     pub fn send(
         &mut self,
+        bytes: &[u8],
+        control: &mut dyn ControlWatch,
+    ) -> Result<(), DataError> {
+        self.send_with(SendFlags::empty(), bytes, control)
+    }
+
+    /// As [`Self::send`], of the last bytes before [`Self::finish`]: both can be one packet.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub fn send_last(
+        &mut self,
+        bytes: &[u8],
+        control: &mut dyn ControlWatch,
+    ) -> Result<(), DataError> {
+        self.send_with(SendFlags::MORE, bytes, control)
+    }
+
+    fn send_with(
+        &mut self,
+        flags: SendFlags,
         mut bytes: &[u8],
         control: &mut dyn ControlWatch,
     ) -> Result<(), DataError> {
         while !bytes.is_empty() {
-            match self.stream.send(bytes, SendFlags::DONTWAIT) {
+            match self.stream.send(bytes, flags | SendFlags::DONTWAIT) {
                 Ok(sent) => {
                     bytes = &bytes[sent..];
                     self.count(sent as u64, control)?;
@@ -154,7 +173,7 @@ impl DataStream {
         length: u64,
         control: &mut dyn ControlWatch,
     ) -> Result<SendOutcome, DataError> {
-        if self.stream.is_encrypted() || self.is_local() {
+        if self.stream.is_encrypted() || self.is_local() || length <= COPIED as u64 {
             return self.send_copied(file, offset, length, control);
         }
         let (mut at, end) = (offset, offset + length);
@@ -185,15 +204,18 @@ impl DataStream {
         length: u64,
         control: &mut dyn ControlWatch,
     ) -> Result<SendOutcome, DataError> {
-        let mut buffer = vec![0; COPIED];
+        let next = |left: u64| usize::try_from(left).map_or(COPIED, |left| left.min(COPIED));
+        let mut buffer = vec![0; next(length)];
         let mut done = 0;
         while done < length {
-            let want = usize::try_from(length - done).map_or(COPIED, |left| left.min(COPIED));
-            match read_full(file, &mut buffer[..want], offset + done) {
+            match read_full(file, &mut buffer[..next(length - done)], offset + done) {
                 Ok(0) => return Ok(SendOutcome::Short),
                 Ok(got) => {
-                    self.send(&buffer[..got], control)?;
                     done += got as u64;
+                    match done < length {
+                        true => self.send(&buffer[..got], control)?,
+                        false => self.send_last(&buffer[..got], control)?,
+                    }
                 }
                 Err(e) => return Ok(SendOutcome::Unreadable(e)),
             }
@@ -261,7 +283,12 @@ impl DataStream {
         {
             return Err(DataError::Lost(e));
         }
-        self.stream.wait_when_dropped(ACKNOWLEDGED_WITHIN).map_err(DataError::Lost)?;
+        let socket = self.stream.poll_fd(PollFlags::empty());
+        if !is_end_acknowledged(socket.as_fd()).map_err(DataError::Lost)? {
+            // The client may wait for the preliminary reply before it reads.
+            control.flush()?;
+            self.stream.wait_when_dropped(ACKNOWLEDGED_WITHIN).map_err(DataError::Lost)?;
+        }
         self.has_ended = true;
         Ok(())
     }

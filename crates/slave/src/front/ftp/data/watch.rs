@@ -15,6 +15,12 @@ pub trait ControlWatch {
     /// Returns the entry that wakes a wait when the control connection needs attention.
     fn poll_fd(&self) -> PollFd<'_>;
 
+    /// Sends the replies that wait for others.
+    ///
+    /// # Errors
+    /// As [`Self::attend`].
+    fn flush(&mut self) -> Result<(), Interruption>;
+
     /// Handles what has come, without waiting; `moved` bytes were transferred so far.
     ///
     /// # Errors
@@ -35,6 +41,7 @@ pub fn wait_for_data(
     moved: u64,
     until: Instant,
 ) -> Result<bool, DataError> {
+    control.flush()?;
     let left = until.saturating_duration_since(Instant::now()).min(LONGEST_WAIT);
     let mut fds = [data, control.poll_fd()];
     wait_for(&mut fds, Some(left)).map_err(DataError::Lost)?;

@@ -81,6 +81,8 @@ fn send_pieces(
     data: &mut DataStream,
     mut stream: Box<ReplicaStream>,
 ) -> Result<ContentSource, CommandError> {
+    // Other slaves may take their time.
+    ftp.control.flush()?;
     while let Some(piece) = stream.next_piece(&mut ControlKeepAlive(&mut ftp.control))? {
         let before = data.moved();
         let sent = data.send(piece, &mut ftp.control);

@@ -33,11 +33,12 @@ pub fn send_listing(ftp: &mut FtpSession, text: &mut dyn ListingText) -> Command
     let mut has_more = true;
     while has_more {
         has_more = text.next_lines(&mut part, &mut ControlKeepAlive(&mut ftp.control))?;
-        if part.len() >= PART || !has_more {
+        if part.len() >= PART && has_more {
             data.send(&part, &mut ftp.control)?;
             part.clear();
         }
     }
+    data.send_last(&part, &mut ftp.control)?;
     data.finish(&mut ftp.control)?;
     Ok(Reply::new(226, "Listing complete."))
 }

@@ -9,10 +9,11 @@ use crate::front::ftp::control::Control;
 use crate::front::ftp::data::{ControlWatch, DataError, DataStream, Interruption};
 use crate::front::ftp::session::{CommandError, FtpSession};
 
-/// Opens the data connection, and sends the preliminary reply.
+/// Opens the data connection, and has the preliminary reply sent before anything is waited for.
 ///
 /// The client gets reply 150 before the handshake, as RFC 4217 section 12.4 shows it. ABOR and the
-/// end of the control connection end the handshake too.
+/// end of the control connection end the handshake too. The reply for a small download goes with
+/// the last one: alone it tells the client nothing new.
 pub fn open_data(
     ftp: &mut FtpSession,
     direction: DataDirection,
@@ -22,9 +23,12 @@ pub fn open_data(
     let encrypting = if is_private { ftp.data.take_encrypting() } else { None };
     let mut data = match encrypting {
         Some(data) => data,
-        None => DataStream::new(ftp.data.open(&mut ftp.control)?)?,
+        None => DataStream::new(ftp.data.open(&mut ftp.control)?),
     };
-    ftp.control.send(&Reply::new(150, opening))?;
+    ftp.control.hold(&Reply::new(150, opening));
+    if is_private || direction == DataDirection::Receiving {
+        ftp.control.flush()?;
+    }
     if is_private {
         let tls = ftp.context.tls.as_ref().ok_or(DataError::NoTls)?;
         if !data.is_encrypted() {
@@ -41,6 +45,10 @@ pub fn open_data(
 impl ControlWatch for Control {
     fn poll_fd(&self) -> rustix::event::PollFd<'_> {
         Control::poll_fd(self)
+    }
+
+    fn flush(&mut self) -> Result<(), Interruption> {
+        Control::flush(self).map_err(|_| Interruption::ControlEnded)
     }
 
     fn attend(&mut self, moved: u64) -> Result<(), Interruption> {
