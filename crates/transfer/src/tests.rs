@@ -63,7 +63,8 @@ impl Servers {
             abandoned: 0,
             opened: 0,
             asked_for: 0,
-            silence: Duration::from_secs(2),
+            // That of the programs: on a loaded machine an answer can take seconds.
+            silence: relais_proto::limits::SILENCE,
             retry: Duration::ZERO,
             send_buffer: 0,
         }

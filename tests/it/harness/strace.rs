@@ -46,6 +46,11 @@ impl Strace {
         Self { child, stderr, output, _dir: dir }
     }
 
+    /// Returns how often `text` is in the trace by now.
+    pub fn count(&self, text: &str) -> usize {
+        fs::read_to_string(&self.output).unwrap().matches(text).count()
+    }
+
     /// Detaches `strace` and returns the traced calls.
     #[track_caller]
     pub fn end(mut self) -> Vec<Call> {

@@ -8,8 +8,8 @@ use nix::sys::signal::{Signal, kill};
 use relais_proto::{FrameType, Request, limits, metric};
 
 use crate::harness::{
-    RawClient, Standalone, Strace, content, data, encoded, eventually, get, new_id, process_of,
-    put, sessions, wait_unstaged,
+    RawClient, SOON, Standalone, Strace, content, data, encoded, eventually, get, new_id,
+    process_of, put, sessions, wait_unstaged,
 };
 
 /// Two windows of the minimum throughput, plus the time that other tests take.
@@ -118,12 +118,14 @@ pub fn no_more_threads_and_processes() {
     let counted = before.status().1;
     assert_eq!(counted.get(metric::SESSIONS), 1, "a slot was lost");
     // A killed worker is replaced only when a process can be started.
+    let (before_kill, killed) = (strace.count("INJECTED"), Instant::now());
     kill(worker, Signal::SIGKILL).unwrap();
-    // Time for the delay between the attempts to grow.
-    std::thread::sleep(Duration::from_secs(2));
-    let calls = strace.end();
-    let failed = calls.iter().filter(|call| call.text.contains("INJECTED")).count();
-    assert!((5..100).contains(&failed), "tried {failed} times: too seldom or too often");
+    let failed = || strace.count("INJECTED") - before_kill;
+    eventually(SOON, "it was tried 5 times", || (failed() >= 5).then_some(()));
+    // The delay between the attempts grows from 100 ms on.
+    let (failed, took) = (failed(), killed.elapsed());
+    assert!(took >= Duration::from_secs(1), "{failed} attempts in {took:?} are too many");
+    drop(strace);
     let began = Instant::now();
     slave.client().get("f");
     assert!(began.elapsed() < Duration::from_secs(30));

@@ -94,7 +94,7 @@ fn a_server_that_hangs_is_left_soon_wherever_that_is() {
         let took = begun.elapsed();
         run.expect(&cluster, &content);
         assert_eq!(run.sessions.failures.len(), 1, "{:?}", run.sessions.failures);
-        // A hung server is left after 5 s. The slack is for a loaded machine.
-        assert!(took < Duration::from_secs(20), "{took:?}");
+        // The server hangs for 60 s. The slack is for a loaded machine.
+        assert!(took < Duration::from_secs(50), "{took:?}");
     }
 }

@@ -1,7 +1,5 @@
 //! Errors of servers before, within and after the content.
 
-use std::time::Instant;
-
 use super::*;
 
 /// A server that refuses its first upload once `at` bytes came.
@@ -48,10 +46,10 @@ fn a_refusal_is_heard_while_the_server_takes_nothing_more() {
     let cluster = Cluster::default();
     let refuse = [(1, refusal(ErrorCode::NoSpace))].into();
     let server = Server::new(&cluster, Script { refuse, stuck: true, ..Script::default() });
-    let begun = Instant::now();
+    // The server begins its only refusal with the first upload, and accepts a second one.
     let run = Run::new(&[&server], &bytes(64 * MIB));
     assert_eq!(run.refused(), ErrorCode::NoSpace);
-    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert!(run.sessions.failures.is_empty(), "{:?}", run.sessions.failures);
     assert!(run.told.sent < 64 * MIB as u64);
 }
 

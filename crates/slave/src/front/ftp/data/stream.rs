@@ -124,11 +124,7 @@ impl DataStream {
     ///
     /// # Errors
     /// [`DataError::Lost`], and the control connection's interruption.
-    pub fn send(
-        &mut self,
-        bytes: &[u8],
-        control: &mut dyn ControlWatch,
-    ) -> Result<(), DataError> {
+    pub fn send(&mut self, bytes: &[u8], control: &mut dyn ControlWatch) -> Result<(), DataError> {
         self.send_with(SendFlags::empty(), bytes, control)
     }
 
