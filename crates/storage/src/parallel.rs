@@ -11,6 +11,10 @@ const THREADS: usize = 16;
 /// Time of one operation from which on it pays to run the others at the same time.
 const SLOW: Duration = Duration::from_micros(100);
 
+/// Slow operations in a row after which a fast disk counts as slow. Other programs may have run
+/// during one of them, and threads that are not needed cost more than a few waits.
+const SLOW_IN_A_ROW: usize = 3;
+
 /// Whether the fastest operation of the last call was slow. On a fast disk or in memory starting
 /// threads would take longer than the work.
 static DISK_IS_SLOW: AtomicBool = AtomicBool::new(true);
@@ -26,15 +30,22 @@ pub fn parallel_map<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync
         results.lock().push((at, result));
         Some(begun.elapsed())
     };
-    let (mut fastest, mut is_slow) = (Duration::MAX, DISK_IS_SLOW.load(Ordering::Relaxed));
-    while !is_slow && let Some(took) = run_one() {
+    let mut fastest = Duration::MAX;
+    let mut slow = if DISK_IS_SLOW.load(Ordering::Relaxed) { SLOW_IN_A_ROW } else { 0 };
+    while slow < SLOW_IN_A_ROW
+        && let Some(took) = run_one()
+    {
         fastest = fastest.min(took);
-        is_slow = took > SLOW;
+        slow = if took > SLOW { slow + 1 } else { 0 };
     }
     std::thread::scope(|scope| {
         // This thread works too. If the system has no more threads, it does all the work.
         let rest = items.len().saturating_sub(next.load(Ordering::Relaxed));
         for _ in 1..rest.min(THREADS) {
+            // Those that have started may have done all the work by now.
+            if next.load(Ordering::Relaxed) >= items.len() {
+                break;
+            }
             let run = || while run_one().is_some() {};
             if std::thread::Builder::new().name("sync".to_owned()).spawn_scoped(scope, run).is_err()
             {
@@ -45,7 +56,8 @@ pub fn parallel_map<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync
             fastest = fastest.min(took);
         }
     });
-    if !items.is_empty() {
+    // Too few operations show no more than that the disk is fast.
+    if items.len() >= SLOW_IN_A_ROW || !items.is_empty() && fastest <= SLOW {
         DISK_IS_SLOW.store(fastest > SLOW, Ordering::Relaxed);
     }
     let mut results = results.into_inner();
