@@ -4,9 +4,10 @@
     benches/ftp.py [--rounds N] [--only ROW]...
 
 It needs root (the rivals serve anonymous users from a bind mount), the release build (`make`), the
-Debian packages curl and lftp, and 3 GiB in /dev/shm. vsftpd and Pure-FTPd are taken from PATH or
-from --vsftpd and --pure-ftpd; a rival that is missing is named and skipped. The servers take turns
-in each round. A ratio below 1 is in favour of Relais; its spread is that of the rounds.
+Debian packages curl and lftp, and 4 GiB in /dev/shm. vsftpd and Pure-FTPd are taken from PATH or
+from --vsftpd and --pure-ftpd; a rival that is missing or does not start is named and skipped. The
+servers take turns, and another one begins in each round. A round before the others is not counted.
+A ratio below 1 is in favour of Relais; its spread is that of the rounds.
 """
 
 import argparse
@@ -33,15 +34,19 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def wait_for_port(port):
+class NotStarted(Exception):
+    """A server does not listen."""
+
+
+def wait_for_port(name, process, port):
     until = time.monotonic() + 30
-    while time.monotonic() < until:
+    while time.monotonic() < until and process.poll() is None:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
             return
         except OSError:
             time.sleep(0.05)
-    sys.exit(f"no server listens on port {port}")
+    raise NotStarted(f"{name} does not start")
 
 
 def descendants(pid):
@@ -88,7 +93,11 @@ class Server:
         self.process = subprocess.Popen(
             command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        wait_for_port(port)
+        try:
+            wait_for_port(name, self.process, port)
+        except NotStarted:
+            self.stop()
+            raise
 
     def url(self, path):
         return f"ftp://127.0.0.1:{self.port}/{path}"
@@ -99,9 +108,25 @@ class Server:
         client.login()
         return client
 
+    def remove(self, root, name):
+        if self.name != "Relais":
+            (root / name).unlink()
+            return
+        # A name that vanishes from its folder would be looked into during the next measurement.
+        client = self.connect()
+        client.delete(name)
+        client.quit()
+
     def stop(self):
-        os.killpg(self.process.pid, signal.SIGTERM)
-        self.process.wait()
+        for how in signal.SIGTERM, signal.SIGKILL:
+            try:
+                os.killpg(self.process.pid, how)
+                self.process.wait(20)
+                return
+            except ProcessLookupError:
+                return
+            except subprocess.TimeoutExpired:
+                print(f"{self.name} does not stop; it is killed", file=sys.stderr)
 
 
 def start_relais(work, root):
@@ -160,9 +185,9 @@ def retrieve(server, root, work):
 def store(server, root, work):
     name = f"up/{time.monotonic_ns()}"
     seconds = timed(lambda: run("curl", "-sS", "-T", root / "file", server.url(name)))
-    stored = root / name
-    assert filecmp.cmp(root / "file", stored, shallow=False), f"{server.name} stored other content"
-    stored.unlink()
+    same = filecmp.cmp(root / "file", root / name, shallow=False)
+    assert same, f"{server.name} stored other content"
+    server.remove(root, name)
     return seconds
 
 
@@ -270,18 +295,28 @@ def main():
         work.chmod(0o755)
         root = work / "root"
         make_files(root)
-        servers = [start_relais(work, root)]
-        for program, start in (args.vsftpd, start_vsftpd), (args.pure_ftpd, start_pure_ftpd):
-            if found := shutil.which(program):
-                servers.append(start(found, work, root))
-            else:
-                print(f"{program} is missing; its rows are skipped", file=sys.stderr)
+        servers = []
         try:
+            servers.append(start_relais(work, root))
+            for program, start in (args.vsftpd, start_vsftpd), (args.pure_ftpd, start_pure_ftpd):
+                add_rival(servers, program, start, work, root)
             wait_until_idle(servers[0])
             measure(servers, args, root, work)
+        except NotStarted as error:
+            sys.exit(str(error))
         finally:
             for server in servers:
                 server.stop()
+
+
+def add_rival(servers, program, start, work, root):
+    try:
+        found = shutil.which(program)
+        if not found:
+            raise NotStarted(f"{program} is missing")
+        servers.append(start(found, work, root))
+    except NotStarted as error:
+        print(f"{error}; it is skipped", file=sys.stderr)
 
 
 def measure(servers, args, root, work):
@@ -289,9 +324,12 @@ def measure(servers, args, root, work):
     for key in args.only or ROWS:
         title, action = ROWS[key]
         results = {server.name: [] for server in servers}
-        for _ in range(args.rounds):
-            for server in servers:
-                results[server.name].append(action(server, root, work))
+        for turn in range(args.rounds + 1):
+            first = turn % len(servers)
+            for server in servers[first:] + servers[:first]:
+                result = action(server, root, work)
+                if turn > 0:
+                    results[server.name].append(result)
         medians = {name: statistics.median(times) for name, times in results.items()}
         line = f"{title:48}" + "".join(f"{medians[server.name]:12.3f}" for server in servers)
         rivals = [server.name for server in servers[1:]]

@@ -45,28 +45,29 @@ fn by_fewer_bytes_than_announced(mut ftp: FtpTestClient, data: TcpStream) -> Opt
 /// Begins an upload, cuts it after [`SENT`] bytes, and waits until they are kept.
 #[track_caller]
 fn cut(addr: SocketAddr, name: &str, bytes: &[u8], how: Cut) {
-    cut_announced(addr, name, bytes, None, how);
+    cut_announced(addr, name, &bytes[..SENT], None, how);
 }
 
-/// As [`cut`], after ALLO.
+/// As [`cut`], after all of `bytes`, and after ALLO.
 #[track_caller]
 fn cut_announced(addr: SocketAddr, name: &str, bytes: &[u8], allo: Option<usize>, how: Cut) {
+    let sent = bytes.len();
     let mut ftp = FtpTestClient::anonymous(addr);
     if let Some(announced) = allo {
         ftp.expect(&format!("ALLO {announced}"), 200);
     }
     let mut data = ftp.begin(&format!("STOR {name}"));
-    data.write_all(&bytes[..SENT]).unwrap();
+    data.write_all(bytes).unwrap();
     // A reset destroys what the slave has not read.
     eventually(SOON, "the bytes are received", || {
-        ftp.command("STAT").text().contains(&format!(" {SENT} bytes")).then_some(())
+        ftp.command("STAT").text().contains(&format!(" {sent} bytes")).then_some(())
     });
     let code = how(ftp, data);
     assert!(code.is_none_or(|code| matches!(code, 426 | 451)), "{code:?}");
     let mut ftp = FtpTestClient::anonymous(addr);
     eventually(SOON, "the cut upload is kept", || {
         let size = ftp.command(&format!("SIZE {name}"));
-        (size.code == 213 && size.text() == SENT.to_string()).then_some(())
+        (size.code == 213 && size.text() == sent.to_string()).then_some(())
     });
 }
 
@@ -86,7 +87,8 @@ fn cut_uploads_are_kept_and_continued() {
     let bytes = content(61, 500_000);
     for ((_, is_announced, how), names) in CUTS.iter().zip(&names) {
         for (line, name) in LINES.iter().zip(names) {
-            cut_announced(addr, name, &bytes, is_announced.then_some(bytes.len()), *how);
+            let announced = is_announced.then_some(bytes.len());
+            cut_announced(addr, name, &bytes[..SENT], announced, *how);
             let stored = slave.root.join(name);
             assert_eq!(fs::read(&stored).unwrap(), b"old content", "{name}: not published");
             let mut ftp = FtpTestClient::anonymous(addr);
@@ -99,6 +101,26 @@ fn cut_uploads_are_kept_and_continued() {
             assert!(fs::read(&stored).unwrap() == bytes, "{name}: continued");
             assert_eq!(ftp.expect(&format!("SIZE {name}"), 213).text(), bytes.len().to_string());
         }
+    }
+}
+
+#[test]
+fn large_cut_uploads_are_continued_and_have_their_digest() {
+    let (slave, addr) = start_ftp(&[], &[]);
+    let bytes = content(64, 5_000_003);
+    // The bytes after the first MiB go through a pipe, and a thread hashes them.
+    let (before, after) = bytes.split_at(3_000_001);
+    let cuts: [(&str, Cut); 3] =
+        [("closed", by_closed_control), ("reset", by_reset_data), ("aborted", by_abor)];
+    for (name, how) in cuts {
+        cut_announced(addr, name, before, None, how);
+        let mut ftp = FtpTestClient::anonymous(addr);
+        ftp.put(&format!("APPE {name}"), after);
+        assert!(fs::read(slave.root.join(name)).unwrap() == bytes, "{name}");
+        // The native client compares the content with the digest.
+        let client = slave.client();
+        client.get(name);
+        assert!(fs::read(client.folder().join(name)).unwrap() == bytes, "{name}");
     }
 }
 
