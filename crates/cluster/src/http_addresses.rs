@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 
-use relais_proto::HttpListeners;
+use relais_proto::{FolderId, HttpListeners, Lsn, SlaveId};
 
 use crate::slave_addresses::{ConnectionAddrs, SlaveAddresses, endpoints_for};
 
@@ -27,6 +27,30 @@ impl HttpAddresses {
         let is_safe = host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
         Self { listeners, name: (is_name && is_safe).then(|| host.to_owned()) }
     }
+}
+
+/// The client of an HTTP request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HttpRequester {
+    /// Both ends of its connection.
+    pub addrs: ConnectionAddrs,
+    /// Whether it came by `https`: then it is sent nowhere else.
+    pub encrypted: bool,
+    /// Whether it changes something: slaves with a nearly full disk come last.
+    pub writes: bool,
+}
+
+/// A slave that can serve an HTTP request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpEndpoint {
+    /// Its id.
+    pub id: SlaveId,
+    /// The folder that it serves.
+    pub folder: FolderId,
+    /// `HOST:PORT` of its URLs for this client.
+    pub authority: String,
+    /// Latest change that it has applied, as of its last heartbeat.
+    pub lsn: Lsn,
 }
 
 /// Returns `HOST:PORT` for a URL by which this client reaches the slave at `place`.

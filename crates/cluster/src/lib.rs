@@ -38,16 +38,13 @@ pub use coordinator::{
     RemovalRecords, TAIL, TAIL_BYTES, Trimmed,
 };
 pub use history_hash::{HistoryHash, first as first_history_hash, next as next_history_hash};
-pub use http_addresses::HttpAddresses;
+pub use http_addresses::{HttpAddresses, HttpEndpoint, HttpRequester};
 pub use locks::LockTable;
 pub use message_budget::{
     CommittedEntry, LARGE, MessageBudget, PAGE, ReplicaPosition, ToMaster, ToSlave,
 };
 pub use properties::{PathProperties, PropertyTable};
-pub use registry::{
-    Conflict, HttpEndpoint, HttpRequester, JoinRequest, KNOWN_MAX, NoSlave, Registry,
-    SlaveStateChange,
-};
+pub use registry::{Conflict, JoinRequest, KNOWN_MAX, NoSlave, Registry, SlaveStateChange};
 pub use round_robin::Balance;
 pub use sequence::{ChangeRequest, SequenceResult, Sequencer};
 pub use slave::{KnownSlave, LinkId};

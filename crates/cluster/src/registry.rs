@@ -7,8 +7,6 @@ use std::time::Duration;
 use relais_proto::{Endpoint, FolderId, Heartbeat, Lsn, SlaveId, SlaveReport, SlaveState, limits};
 use thiserror::Error;
 
-pub use self::http::{HttpEndpoint, HttpRequester};
-
 use crate::http_addresses::HttpAddresses;
 use crate::round_robin::{Balance, RoundRobin};
 use crate::slave::{KnownSlave, LinkId, RegisteredSlave};

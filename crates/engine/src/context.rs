@@ -15,7 +15,7 @@ use crate::keep_alive::{HashingTurns, KeepAlive};
 use crate::principal::{Credential, Principal};
 use crate::protocol::Protocol;
 use crate::staged_hasher::StagedHasher;
-use crate::transfer_log::{LoggedCommand, OpenRecord, TransferRecord};
+use crate::transfer_log::{LoggedCommand, OpenRecord, TransferCounter, TransferRecord};
 
 /// Engine, user and connection of one session.
 #[derive(Clone)]
@@ -69,22 +69,35 @@ impl SessionContext {
         path: Option<&TreePath>,
         to: Option<&TreePath>,
     ) -> TransferRecord {
-        let log = self.settings.transfer_log.as_ref().filter(|_| !self.principal.is_peer);
+        let log = self.settings.transfer_log.as_ref();
+        // Transfers are counted without a log too.
+        let is_transfer = matches!(command, LoggedCommand::Get | LoggedCommand::Put);
+        if self.principal.is_peer || log.is_none() && !is_transfer {
+            return TransferRecord::default();
+        }
         let in_tree =
             |path: &TreePath| self.principal.resolve(path).unwrap_or_else(|_| path.clone());
-        log.map_or_else(TransferRecord::default, |log| {
-            TransferRecord::new(OpenRecord {
-                log: log.clone(),
-                slave: self.settings.slave_id,
-                user: self.principal.user.clone(),
-                protocol: self.protocol,
-                address: self.address,
-                command,
-                path: path.map(in_tree),
-                to: to.map(in_tree),
-                bytes: 0,
-                since: Instant::now(),
-            })
+        TransferRecord::new(OpenRecord {
+            counter: is_transfer.then(|| self.transfer_counter(command)),
+            log: log.cloned(),
+            slave: self.settings.slave_id,
+            user: self.principal.user.clone(),
+            protocol: self.protocol,
+            address: self.address,
+            command,
+            path: path.map(in_tree),
+            to: to.map(in_tree),
+            bytes: 0,
+            since: Instant::now(),
+        })
+    }
+
+    /// Returns what counts a transfer that begins now.
+    fn transfer_counter(&self, command: LoggedCommand) -> TransferCounter {
+        let (engine, protocol, since) = (self.engine.clone(), self.protocol, Instant::now());
+        let is_upload = command == LoggedCommand::Put;
+        Box::new(move |bytes| {
+            engine.host().count_transfer(protocol, is_upload, bytes, since.elapsed());
         })
     }
 

@@ -10,6 +10,7 @@ use relais_storage::upload_table::UploadTable;
 use relais_storage::{Proposal, ProposalResult, StagedName};
 
 use crate::owner::Owner;
+use crate::protocol::Protocol;
 
 /// Most unanswered proposals of one channel.
 ///
@@ -47,6 +48,8 @@ pub trait Host: Send + Sync {
     fn begin_large_transfer(&self) -> bool;
     /// Frees the slot for sending large content.
     fn end_large_transfer(&self);
+    /// Counts a transfer of a client: `bytes` of content were sent, or received by an upload.
+    fn count_transfer(&self, protocol: Protocol, is_upload: bool, bytes: u64, time: Duration);
     /// Reports that `path` differs between the disk and the catalogue.
     fn report_different(&self, path: &TreePath);
     /// Reports that the content at `path` may be damaged.

@@ -28,7 +28,7 @@ use relais_proto::{
 
 use crate::certifier::Certifier;
 use crate::forwarded_logins::ForwardedLogins;
-use crate::http::HttpConfig;
+use crate::http_config::HttpConfig;
 use crate::linked_slaves::LinkedSlaves;
 use crate::open_links::OpenLinks;
 use crate::queries::Queries;

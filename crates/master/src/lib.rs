@@ -11,6 +11,7 @@ mod certifier;
 mod core;
 mod forwarded_logins;
 mod http;
+mod http_config;
 mod json_object;
 mod linked_slaves;
 mod login;
@@ -30,7 +31,7 @@ mod users_json;
 
 pub use self::core::Config;
 pub use certifier::Certifier;
-pub use http::{ClearPasswords, HttpConfig, HttpListener, MetricsToken};
+pub use http_config::{ClearPasswords, HttpConfig, HttpListener, MetricsToken};
 pub use operator_client::{OperatorClient, OperatorError};
 pub use relais_cluster::Balance;
 pub use relais_coordinator::Store;

@@ -20,7 +20,8 @@ use relais_os::Mailbox;
 use thiserror::Error;
 
 use crate::core::{Config, Core};
-use crate::http::{HttpConnection, HttpListener, HttpSite};
+use crate::http::{HttpConnection, HttpSite};
+use crate::http_config::HttpListener;
 use crate::login::{LinkPeer, MasterLogin};
 use crate::open_links::PeerKind;
 use crate::peer_login::PeerLogin;

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use relais_engine::{Host, Owner, ProposalChannel};
+use relais_engine::{Host, Owner, ProposalChannel, Protocol};
 use relais_os::ProcessMailbox;
 use relais_proto::{Lsn, Metrics, TreePath};
 use relais_storage::StagedName;
@@ -96,6 +96,10 @@ impl Host for WorkerHost {
 
     fn end_large_transfer(&self) {
         self.scoreboard().end_large_transfer(self.worker);
+    }
+
+    fn count_transfer(&self, protocol: Protocol, is_upload: bool, bytes: u64, time: Duration) {
+        self.scoreboard().transfers.count(protocol, is_upload, bytes, time);
     }
 
     fn report_different(&self, path: &TreePath) {

@@ -30,6 +30,7 @@ mod slots;
 mod supervisor;
 mod sys;
 mod thread;
+mod transfer_counters;
 mod worker;
 mod worker_message;
 

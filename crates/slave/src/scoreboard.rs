@@ -18,6 +18,7 @@ use relais_storage::{
 
 use crate::address_sessions::AddressSessions;
 use crate::sys::memory::shared_words;
+use crate::transfer_counters::TransferCounters;
 
 /// A worker that did not tick for this long does not count as alive.
 const ALIVE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -119,6 +120,8 @@ pub struct Scoreboard {
     pub displaced: Flag,
     /// Whether the journal of this standalone slave takes no changes until a restart.
     pub halted: Flag,
+    /// Counters of transfers.
+    pub transfers: TransferCounters,
 }
 
 impl Scoreboard {
@@ -157,6 +160,7 @@ impl Scoreboard {
             cloned: Flag(&words[7]),
             displaced: Flag(&words[8]),
             halted: Flag(&words[9]),
+            transfers: TransferCounters::new()?,
         })
     }
 

@@ -2,23 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use relais_proto::{FolderId, Lsn, Sha256, TreePath};
+use relais_proto::{FolderId, Lsn, TreePath};
 
 use super::Coordinator;
-use crate::tree::Entry;
-
-/// An entry of the tree, and where it can be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LocatedEntry {
-    /// The entry.
-    pub entry: Entry,
-    /// Folders that have applied its last change.
-    pub current: Vec<FolderId>,
-    /// Those of them that hold its content.
-    pub holders: Vec<FolderId>,
-    /// SHA-256 of its content, if it is known.
-    pub sha256: Option<Sha256>,
-}
+use super::located_entry::LocatedEntry;
 
 impl Coordinator {
     /// Finds an entry below the root; none if the tree has no such path.

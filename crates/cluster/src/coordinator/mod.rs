@@ -14,6 +14,7 @@ mod holders;
 mod linked_slave;
 mod linked_slaves;
 mod locate;
+mod located_entry;
 mod master_state;
 mod removal_records;
 mod snapshot;
@@ -29,7 +30,7 @@ use relais_proto::{
 pub use self::annotation_transfer::AnnotationTransfer;
 pub use self::holders::Holders;
 use self::linked_slave::LinkedSlave;
-pub use self::locate::LocatedEntry;
+pub use self::located_entry::LocatedEntry;
 pub use self::master_state::{HistoryRelation, IDS, MasterState, TAIL, TAIL_BYTES};
 pub use self::removal_records::{REMOVALS, REMOVALS_PER_ACCOUNT, RemovalRecords};
 use crate::message_budget::{ToMaster, ToSlave};

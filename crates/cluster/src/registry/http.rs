@@ -2,36 +2,11 @@
 
 use std::time::Duration;
 
-use relais_proto::{FolderId, Lsn, SlaveId, limits};
+use relais_proto::{FolderId, SlaveId, limits};
 
 use super::{NoSlave, Registry};
-use crate::http_addresses::http_authority;
+use crate::http_addresses::{HttpEndpoint, HttpRequester, http_authority};
 use crate::round_robin::Balance;
-use crate::slave_addresses::ConnectionAddrs;
-
-/// The client of an HTTP request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HttpRequester {
-    /// Both ends of its connection.
-    pub addrs: ConnectionAddrs,
-    /// Whether it came by `https`: then it is sent nowhere else.
-    pub encrypted: bool,
-    /// Whether it changes something: slaves with a nearly full disk come last.
-    pub writes: bool,
-}
-
-/// A slave that can serve an HTTP request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HttpEndpoint {
-    /// Its id.
-    pub id: SlaveId,
-    /// The folder that it serves.
-    pub folder: FolderId,
-    /// `HOST:PORT` of its URLs for this client.
-    pub authority: String,
-    /// Latest change that it has applied, as of its last heartbeat.
-    pub lsn: Lsn,
-}
 
 impl Registry {
     /// Selects the slaves for an HTTP request: the one whose turn it is, and alternatives.

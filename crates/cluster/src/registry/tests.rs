@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use relais_proto::{Metrics, metric};
 
 use super::*;
+use crate::http_addresses::HttpRequester;
 
 const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 const CLIENT: ConnectionAddrs = ConnectionAddrs { peer: HOME, local: HOME };

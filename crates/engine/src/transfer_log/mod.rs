@@ -86,9 +86,15 @@ struct LogLine<'a> {
 #[derive(Default)]
 pub(crate) struct TransferRecord(Option<Box<OpenRecord>>);
 
+/// Counts the bytes of a transfer.
+pub(crate) type TransferCounter = Box<dyn Fn(u64) + Send + Sync>;
+
 /// What is known of a command before its end.
 pub(crate) struct OpenRecord {
-    pub log: Arc<TransferLog>,
+    /// Counts the transfer at its end, also one that was cut.
+    pub counter: Option<TransferCounter>,
+    /// The log that gets a line.
+    pub log: Option<Arc<TransferLog>>,
     pub slave: SlaveId,
     pub user: String,
     pub protocol: Protocol,
@@ -183,6 +189,10 @@ impl TransferRecord {
     /// Logs the end of the command. Only the first end counts.
     pub fn end(&mut self, result: Result<(), ErrorCode>) {
         let Some(open) = self.0.take() else { return };
+        if let Some(count) = &open.counter {
+            count(open.bytes);
+        }
+        let Some(log) = &open.log else { return };
         let line = LogLine {
             time: Timestamp::now().to_string(),
             user: &open.user,
@@ -202,7 +212,7 @@ impl TransferRecord {
             slave: open.slave.to_string(),
         };
         match serde_json::to_string(&line) {
-            Ok(text) => open.log.current().write(escape_line(&text)),
+            Ok(text) => log.current().write(escape_line(&text)),
             Err(e) => error!("cannot write a line of the transfer log: {e}"),
         }
     }
@@ -241,7 +251,8 @@ mod tests {
         let user = "a\u{202e}\u{9b}b\"";
         let record = || {
             TransferRecord::new(OpenRecord {
-                log: log.clone(),
+                counter: None,
+                log: Some(log.clone()),
                 slave: SlaveId([2; 16]),
                 user: user.to_owned(),
                 protocol: Protocol::Ftp,

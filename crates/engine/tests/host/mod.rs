@@ -150,6 +150,8 @@ pub struct TestState {
     pub elsewhere: Mutex<Option<bool>>,
     /// How often an upload by path has begun or ended.
     pub changes: AtomicU64,
+    /// Bytes of all transfers.
+    pub transferred: AtomicU64,
 }
 
 pub struct TestHost(pub Arc<TestState>);
@@ -169,6 +171,10 @@ impl Host for TestHost {
 
     fn now_ms(&self) -> u64 {
         self.0.now_ms.load(SeqCst)
+    }
+
+    fn count_transfer(&self, _: Protocol, _: bool, bytes: u64, _: Duration) {
+        self.0.transferred.fetch_add(bytes, SeqCst);
     }
 
     fn is_draining(&self) -> bool {
@@ -266,6 +272,7 @@ impl Fixture {
             opened: Mutex::default(),
             elsewhere: Mutex::new(Some(false)),
             changes: AtomicU64::default(),
+            transferred: AtomicU64::default(),
         });
         let engine = Engine::new(EngineSettings {
             folder,

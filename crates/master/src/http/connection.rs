@@ -40,7 +40,7 @@ enum Stage {
     },
 }
 
-type Step = LoginStep<LinkPeer>;
+type HttpStep = LoginStep<LinkPeer>;
 
 pub(crate) struct HttpConnection {
     site: Arc<HttpSite>,
@@ -57,7 +57,7 @@ impl HttpConnection {
         Self { site, client, stage: Stage::Idle, failed: 0 }
     }
 
-    fn handle(&mut self, head: RequestHead) -> Step {
+    fn handle(&mut self, head: RequestHead) -> HttpStep {
         let request = Request { head, client: self.client };
         if let Err(e) = request.head.body().and_then(|_| request.head.expects_continue()) {
             let answer = Answer::rejected(Some(&request.head), e).closing(true);
@@ -84,7 +84,7 @@ impl HttpConnection {
         path: TreePath,
         user: AuthenticatedUser,
         since: Option<Instant>,
-    ) -> Step {
+    ) -> HttpStep {
         let since = since.unwrap_or_else(Instant::now);
         match self.site.answer(&request, &path, &user, since.elapsed()) {
             Outcome::Answer(answer) => self.send(&request, answer),
@@ -97,7 +97,7 @@ impl HttpConnection {
     }
 
     /// Sends an answer. The connection is closed if the request has a body, which is not read.
-    fn send(&self, request: &Request, answer: Answer) -> Step {
+    fn send(&self, request: &Request, answer: Answer) -> HttpStep {
         let head = &request.head;
         self.site.count(answer.status());
         let has_body = head.body() != Ok(BodyLength::Empty);
@@ -137,7 +137,7 @@ impl LoginHandler for HttpConnection {
         if matches!(self.stage, Stage::Waiting { .. }) { WAIT_TIME } else { Duration::ZERO }
     }
 
-    fn on_input(&mut self, input: &mut Vec<u8>) -> Option<Step> {
+    fn on_input(&mut self, input: &mut Vec<u8>) -> Option<HttpStep> {
         match RequestHead::parse(input) {
             Ok(None) => None,
             Ok(Some((head, length))) => {
@@ -151,7 +151,7 @@ impl LoginHandler for HttpConnection {
         }
     }
 
-    fn poll_pending(&mut self) -> Option<Step> {
+    fn poll_pending(&mut self) -> Option<HttpStep> {
         match std::mem::replace(&mut self.stage, Stage::Idle) {
             Stage::Idle => None,
             Stage::Password { request, path, pending, _login } => {

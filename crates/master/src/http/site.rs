@@ -12,14 +12,16 @@ use relais_http::{Method, RequestError, Status};
 use relais_proto::TreePath;
 use relais_web::HostRule;
 
-use super::HttpConfig;
 use super::answer::Answer;
 use super::hash_requests::HashRequests;
 use super::login_cache::VerifiedLogins;
-use super::metrics;
 use super::request::Request;
 use super::url_path::UrlPath;
 use crate::core::Core;
+use crate::http_config::HttpConfig;
+
+/// The page of the metrics.
+const METRICS: &str = "metrics";
 
 /// What all HTTP connections of a master share.
 pub(crate) struct HttpSite {
@@ -110,9 +112,7 @@ impl HttpSite {
         }
         match UrlPath::of(&head.target) {
             Ok(UrlPath::Tree(path)) => Route::Tree(path),
-            Ok(UrlPath::Page(page)) if page == metrics::PAGE => {
-                Route::Answer(self.metrics(request))
-            }
+            Ok(UrlPath::Page(page)) if page == METRICS => Route::Answer(self.metrics(request)),
             Ok(UrlPath::Page(_)) => {
                 const NO_PAGE: RequestError =
                     RequestError::new(Status::NOT_FOUND, "there is no such page");

@@ -7,7 +7,7 @@ use prometheus_client::registry::Registry;
 use relais_cluster::ConnectionAddrs;
 use relais_proto::{SlaveReport, SlaveState, metric};
 
-use crate::http::HttpSite;
+use crate::http::site::HttpSite;
 use crate::status::lag;
 
 /// Names and values of labels.

@@ -12,39 +12,10 @@ use super::answer::Answer;
 use super::request::Request;
 use super::site::HttpSite;
 
-/// The name of the page.
-pub(super) const PAGE: &str = "metrics";
 /// The media type of OpenMetrics 1.0.
 const OPEN_METRICS: &str = "application/openmetrics-text";
 const OPEN_METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const TEXT: &str = "text/plain";
-
-/// The token that lets a client on another host read the metrics.
-#[derive(Clone)]
-pub struct MetricsToken(blake3::Hash);
-
-impl MetricsToken {
-    /// Makes the value for a token; none if it is empty.
-    #[must_use]
-    pub fn new(token: &str) -> Option<Self> {
-        let token = token.trim();
-        (!token.is_empty()).then(|| Self(blake3::hash(token.as_bytes())))
-    }
-
-    /// Whether a field `Authorization` has the token (RFC 6750, section 2.1).
-    fn is_in(&self, field: &str) -> bool {
-        let token =
-            field.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        // The comparison of hashes takes constant time.
-        token.is_some_and(|(_, token)| blake3::hash(token.trim().as_bytes()) == self.0)
-    }
-}
-
-impl std::fmt::Debug for MetricsToken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("MetricsToken(..)")
-    }
-}
 
 impl HttpSite {
     /// Answers with the metrics, in the text format 0.0.4, or OpenMetrics by `Accept`.
@@ -88,20 +59,5 @@ impl HttpSite {
                 .as_ref()
                 .zip(request.head.headers.get("authorization"))
                 .is_some_and(|(token, field)| token.is_in(field))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_token_is_accepted() {
-        let token = MetricsToken::new("secret\n").unwrap();
-        assert!(token.is_in("Bearer secret") && token.is_in("bearer  secret"));
-        for field in ["", "secret", "Bearer", "Bearer secre", "Bearer secrets", "Basic secret"] {
-            assert!(!token.is_in(field), "{field}");
-        }
-        assert!(MetricsToken::new(" \n").is_none());
     }
 }

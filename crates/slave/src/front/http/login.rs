@@ -19,6 +19,7 @@ use super::answer::Answer;
 use super::client::HttpClient;
 use super::cookie_login::{FormLogin, is_browser, next_path};
 use super::credentials::Credentials;
+use super::metrics;
 use super::page::Asset;
 use super::refusals::status_of;
 use super::request::{AdmittedRequest, CheckedRequest};
@@ -117,6 +118,9 @@ impl HttpLogin {
                     }
                     Err(answer) => self.finish(head, *answer),
                 }
+            }
+            (metrics::PATH, Method::Get | Method::Head) => {
+                self.finish(head, self.context.metrics.answer(request))
             }
             (path, Method::Get | Method::Head) => {
                 let asset = Asset::at(path)?;

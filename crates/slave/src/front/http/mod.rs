@@ -22,6 +22,7 @@ mod keep_alive;
 pub mod limits;
 pub mod login;
 mod login_cache;
+pub mod metrics;
 mod page;
 mod path;
 mod refusals;
@@ -40,6 +41,7 @@ use relais_web::HostRule;
 use self::cookies::Cookies;
 use self::health::Health;
 use self::login_cache::LoginCache;
+use self::metrics::MetricsPage;
 use crate::config::HttpConfig;
 use crate::front::native::login::LoginService;
 use crate::front::replica_stream::ReplicaDialer;
@@ -60,6 +62,7 @@ pub struct HttpContext {
     logins: LoginCache,
     cookies: Cookies,
     health: Health,
+    metrics: MetricsPage,
 }
 
 impl HttpContext {
@@ -82,6 +85,7 @@ impl HttpContext {
             logins: LoginCache::new()?,
             cookies: Cookies::new(service.clone()).map_err(io::Error::other)?,
             health: Health::new(service.host.clone()),
+            metrics: MetricsPage::new(service.host.clone()),
             service,
         })
     }

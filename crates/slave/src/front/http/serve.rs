@@ -79,7 +79,8 @@ fn run(mut http: HttpSession, mut request: CheckedRequest) -> io::Result<Option<
 
 /// Whether the pool answers a request.
 fn is_of_the_pool(request: &CheckedRequest) -> bool {
-    const PATHS: [&str; 4] = ["/-/login", "/-/logout", "/-/healthz", "/-/readyz"];
+    const PATHS: [&str; 5] =
+        ["/-/login", "/-/logout", "/-/healthz", "/-/readyz", super::metrics::PATH];
     let path = &*request.head.target.path;
     PATHS.contains(&path) || Asset::at(path).is_some()
 }

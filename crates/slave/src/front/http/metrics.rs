@@ -1,0 +1,156 @@
+//! `/-/metrics`: the metrics of a slave, for Prometheus. Clients on this host alone get them.
+
+use log::warn;
+use parking_lot::Mutex;
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet, prometheus_text, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use relais_http::{RequestHead, Status, accept};
+use relais_proto::metric;
+use relais_storage::{CatalogReader, CatalogStore};
+
+use super::answer::Answer;
+use super::request::CheckedRequest;
+use crate::host::WorkerHost;
+use crate::transfer_counters::{SECONDS, SIZES, TransferTotals};
+
+/// The path of the page.
+pub const PATH: &str = "/-/metrics";
+/// The media type of OpenMetrics 1.0.
+const OPEN_METRICS: &str = "application/openmetrics-text";
+const OPEN_METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Names and values of labels.
+type Labels = Vec<(&'static str, String)>;
+
+/// The gauges of the catalogue and of the pool.
+const GAUGES: [(&str, &str, &str); 13] = [
+    ("relais_files", "Files in the catalogue", metric::FILES),
+    ("relais_folders", "Folders in the catalogue", metric::FOLDERS),
+    ("relais_content_bytes", "Bytes of all files", metric::BYTES),
+    ("relais_unhashed_files", "Files without a known digest", metric::UNHASHED),
+    ("relais_missing_files", "Files without their content", metric::MISSING),
+    ("relais_slave_lag_bytes", "Bytes of the missing contents", metric::MISSING_BYTES),
+    ("relais_unapplied_changes", "Paths where the disk refused a change", metric::UNAPPLIED),
+    ("relais_damaged_files", "Damaged files that are not repaired yet", metric::DAMAGED),
+    ("relais_unfinished_uploads", "Unfinished uploads", metric::UPLOADS),
+    ("relais_unfinished_upload_bytes", "Bytes of unfinished uploads", metric::UPLOAD_BYTES),
+    ("relais_open_sessions", "Open sessions of all protocols", metric::SESSIONS),
+    ("relais_waiting_sessions", "Sessions that wait for a slot", metric::WAITING),
+    ("relais_workers", "Worker processes that are alive", metric::WORKERS),
+];
+
+/// The metrics of a slave.
+pub struct MetricsPage {
+    host: WorkerHost,
+    reader: Mutex<CatalogReader>,
+}
+
+impl MetricsPage {
+    /// Makes the page of a worker.
+    #[must_use]
+    pub fn new(host: WorkerHost) -> Self {
+        let reader = Mutex::new(CatalogReader::new(&host.context.own.folder));
+        Self { host, reader }
+    }
+
+    /// Answers a request, in the text format 0.0.4, or OpenMetrics by `Accept`.
+    #[must_use]
+    pub fn answer(&self, request: &CheckedRequest) -> Answer {
+        let head = &request.head;
+        if !request.client.address.ip().to_canonical().is_loopback() {
+            const TEXT: &str = "metrics of a slave are for clients on its host";
+            return Answer::error(head, Status::FORBIDDEN, TEXT);
+        }
+        match self.render(head) {
+            Ok((media_type, text)) => Answer::with_body(Status::OK, media_type, text.into_bytes()),
+            Err(why) => Answer::error(head, Status::INTERNAL_SERVER_ERROR, why),
+        }
+    }
+
+    fn render(&self, head: &RequestHead) -> Result<(&'static str, String), &'static str> {
+        let registry = self.registry()?;
+        let mut text = String::new();
+        let offers = ["text/plain", OPEN_METRICS];
+        let is_open = accept::prefers(head.headers.get("accept"), &offers) == Some(1);
+        let (media_type, encoded) = if is_open {
+            (OPEN_METRICS_TYPE, text::encode(&mut text, &registry))
+        } else {
+            (prometheus_text::CONTENT_TYPE, prometheus_text::encode(&mut text, &registry))
+        };
+        encoded.map_err(|_| "the metrics cannot be encoded")?;
+        Ok((media_type, text))
+    }
+
+    fn registry(&self) -> Result<Registry, &'static str> {
+        let metrics = self.reader.lock().ask(CatalogStore::metrics).map_err(|e| {
+            warn!("cannot read the catalogue: {e}");
+            "the catalogue cannot be read"
+        })?;
+        let scoreboard = self.host.scoreboard();
+        let metrics = scoreboard.with_pool_metrics(metrics);
+        let mut registry = Registry::default();
+        let build: Family<Labels, Gauge> = Family::default();
+        let version = ("version", env!("CARGO_PKG_VERSION").to_owned());
+        build.get_or_create(&vec![version, ("role", "slave".to_owned())]).set(1);
+        registry.register("relais_build_info", "Version of the program", build);
+        for (name, help, metric) in GAUGES {
+            let gauge: Gauge = Gauge::default();
+            gauge.set(i64::try_from(metrics.get(metric)).unwrap_or(i64::MAX));
+            registry.register(name, help, gauge);
+        }
+        let totals: Vec<TransferTotals> = scoreboard.transfers.totals().collect();
+        let bytes: Family<Labels, Counter> = Family::default();
+        for total in &totals {
+            bytes.get_or_create(&labels(total)).inc_by(total.bytes);
+        }
+        registry.register(
+            "relais_transfer_bytes",
+            "Bytes of contents that were transferred",
+            bytes,
+        );
+        let times = totals
+            .iter()
+            .map(|total| (labels(total), total.seconds, buckets(&SECONDS, &total.by_time)));
+        let times = Histograms(times.collect());
+        registry.register("relais_transfer_seconds", "Time of transfers", times);
+        #[allow(clippy::cast_precision_loss, reason = "a sum is for averages")]
+        let sizes = totals
+            .iter()
+            .map(|total| (labels(total), total.bytes as f64, buckets(&SIZES, &total.by_size)));
+        let sizes = Histograms(sizes.collect());
+        registry.register("relais_transfer_size_bytes", "Size of transfers", sizes);
+        Ok(registry)
+    }
+}
+
+fn labels(total: &TransferTotals) -> Labels {
+    vec![("protocol", total.protocol.to_owned()), ("direction", total.direction.to_owned())]
+}
+
+/// Adds the upper bounds to the numbers of transfers in buckets.
+fn buckets(bounds: &[f64], counts: &[u64]) -> Vec<(f64, u64)> {
+    bounds.iter().copied().chain([f64::INFINITY]).zip(counts.iter().copied()).collect()
+}
+
+/// Histograms whose values were counted elsewhere: labels, sum and buckets of each.
+#[derive(Debug)]
+struct Histograms(Vec<(Labels, f64, Vec<(f64, u64)>)>);
+
+impl EncodeMetric for Histograms {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+        for (labels, sum, buckets) in &self.0 {
+            let count = buckets.iter().map(|(_, count)| count).sum();
+            let mut encoder = encoder.encode_family(labels)?;
+            encoder.encode_histogram::<NoLabelSet>(*sum, count, buckets, None)?;
+        }
+        Ok(())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
+}
