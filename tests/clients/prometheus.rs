@@ -34,14 +34,28 @@ fn repository(name: &str) -> String {
 fn promtool_accepts_metrics_and_rules() {
     let cluster = cluster();
     let dir = TestDir::new();
-    let url = format!("http://{}/-/metrics", ready(&cluster.master, "http"));
-    let text = fetch(&url, dir.path());
-    assert!(text.contains("\nrelais_slave_up{slave=") && text.contains("relais_leader 1\n"));
-    fs::write(dir.path().join("metrics"), text).unwrap();
-    let input = fs::File::open(dir.path().join("metrics")).unwrap();
-    let checked =
-        Command::new("promtool").args(["check", "metrics"]).stdin(input).output().unwrap();
-    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    let page = |server: &Program| format!("http://{}/-/metrics", ready(server, "http"));
+    let master = fetch(&page(&cluster.master), dir.path());
+    assert!(master.contains("\nrelais_slave_up{slave=") && master.contains("relais_leader 1\n"));
+    let slave = &cluster.slaves[0].program;
+    let url = format!("http://{}/a", ready(slave, "http"));
+    succeed("curl", &words(["-sS", "-f", "-o", "got", &url]), dir.path());
+    let labels = "{protocol=\"http\",direction=\"download\"";
+    let slave = eventually(SCRAPED, "the transfer is counted", || {
+        let text = fetch(&page(slave), dir.path());
+        let counter = format!("relais_transfer_bytes_total{labels}}} 1000\n");
+        text.contains(&counter).then_some(text)
+    });
+    let bucket = format!("relais_transfer_size_bytes_bucket{labels},le=\"");
+    assert!(slave.contains(&format!("{bucket}1000\"}} 1\n")), "{slave}");
+    assert!(slave.contains(&format!("{bucket}+Inf\"}} 1\n")), "{slave}");
+    for text in [master, slave] {
+        fs::write(dir.path().join("metrics"), text).unwrap();
+        let input = fs::File::open(dir.path().join("metrics")).unwrap();
+        let checked =
+            Command::new("promtool").args(["check", "metrics"]).stdin(input).output().unwrap();
+        assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    }
     succeed(
         "promtool",
         &words(["check", "rules", &repository("docs/monitoring/alerts.yml")]),
@@ -49,15 +63,18 @@ fn promtool_accepts_metrics_and_rules() {
     );
 }
 
-/// Starts Prometheus, which scrapes a master each second; returns it with its URL.
-fn prometheus(dir: &TestDir, target: &str) -> (Program, String) {
+/// Starts Prometheus, which scrapes a cluster each second; returns it with its URL.
+fn prometheus(dir: &TestDir, target: &str, slaves: &[String]) -> (Program, String) {
     let config = format!(
         "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\n\
          rule_files: [{}]\n\
          scrape_configs:\n\
          - job_name: relais-master\n  metrics_path: /-/metrics\n  static_configs:\n\
-         \x20 - targets: ['{target}']\n",
-        repository("docs/monitoring/alerts.yml")
+         \x20 - targets: ['{target}']\n\
+         - job_name: relais-slave\n  metrics_path: /-/metrics\n  static_configs:\n\
+         \x20 - targets: [{}]\n",
+        repository("docs/monitoring/alerts.yml"),
+        slaves.join(", ")
     );
     let file = dir.path().join("prometheus.yml");
     fs::write(&file, config).unwrap();
@@ -88,7 +105,9 @@ fn the_dashboard_and_the_alerts_work_with_prometheus() {
     let mut cluster = cluster();
     let dir = TestDir::new();
     let target = ready(&cluster.master, "http").to_string();
-    let (_prometheus, url) = prometheus(&dir, &target);
+    let slaves = cluster.slaves.iter().map(|slave| ready(&slave.program, "http"));
+    let slaves: Vec<String> = slaves.map(|addr| format!("'{addr}'")).collect();
+    let (_prometheus, url) = prometheus(&dir, &target, &slaves);
     let ask = |path: &str, query: &str| -> Option<Value> {
         let query = format!("query={query}");
         let args = ["-s", "-f", "--data-urlencode", &query, &format!("{url}/api/v1/{path}")];

@@ -33,7 +33,7 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// Returns scheme, host and port of the URL that the client has used, as far as that is certain.
+    /// Returns scheme, host and port of the URL that the client has used, if that is certain.
     ///
     /// Some clients, wget2 among them, send a Host field without their port. Then the port is
     /// certain only if the listener has that of the scheme.
