@@ -192,7 +192,7 @@ fn checksums_are_of_files_and_ranges() {
         client.expect("REST 10", "350 ");
         client.expect("HASH f", "554 ");
         client.expect("HASH nothing", "550 ");
-        client.expect("HASH /", "550 ");
+        client.expect("HASH /", "553 ");
     });
 }
 
