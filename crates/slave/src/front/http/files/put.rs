@@ -53,10 +53,10 @@ fn put_whole(
     let digests = BodyDigests::of(&request.request.head.headers)?;
     let mtime = put.mtime;
     let upload = http.session.begin_upload(put, &mut http.keepalive()).map_err(no_parent)?;
-    let upload = receive(http, upload, &digests).map_err(|(error, upload)| {
+    let upload = receive(http, upload, &digests).map_err(|failed| {
         // The client cannot continue it.
-        upload.discard();
-        error
+        failed.upload.discard();
+        failed.error
     })?;
     let end = UploadEnd { is_new, is_part: false, sha256: None };
     store(http, request.request, upload, mtime, end)

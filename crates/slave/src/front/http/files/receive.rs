@@ -31,18 +31,26 @@ impl BodyDigests {
     }
 }
 
+/// An upload whose body could not be received. The caller decides what is kept of it.
+pub struct FailedUpload {
+    /// Why it failed.
+    pub error: HttpError,
+    /// What has come.
+    pub upload: Upload,
+}
+
 /// Receives the body of the present request.
 ///
 /// # Errors
-/// The reason why it failed, with the upload: the caller decides what is kept.
+/// The reason why it failed, with the upload.
 pub fn receive(
     http: &mut HttpSession,
     mut upload: Upload,
     digests: &BodyDigests,
-) -> Result<Upload, (HttpError, Upload)> {
+) -> Result<Upload, Box<FailedUpload>> {
     match receive_all(http, &mut upload, digests) {
         Ok(()) => Ok(upload),
-        Err(error) => Err((error, upload)),
+        Err(error) => Err(Box::new(FailedUpload { error, upload })),
     }
 }
 

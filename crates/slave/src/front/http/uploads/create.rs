@@ -7,7 +7,7 @@ use relais_proto::{PutRequest, Refusal, limits};
 use super::fields::{UploadFields, add_progress, resumption_supported, upload_limit};
 use super::token::{UploadToken, to_text};
 use crate::front::http::error::{HttpError, HttpResult};
-use crate::front::http::files::receive::{BodyDigests, receive};
+use crate::front::http::files::receive::{BodyDigests, FailedUpload, receive};
 use crate::front::http::files::store::{UploadEnd, no_parent, store};
 use crate::front::http::request::TreeRequest;
 use crate::front::http::session::HttpSession;
@@ -28,7 +28,8 @@ pub fn create_whole(
     let end = UploadEnd { is_new, is_part: true, sha256: None };
     match receive(http, upload, &digests) {
         // The client has the URL, and continues there.
-        Err((error, upload)) => {
+        Err(failed) => {
+            let FailedUpload { error, upload } = *failed;
             if error.is_cut() {
                 upload.pause()
             } else {
@@ -65,7 +66,8 @@ pub fn create_part(
     }
     // The whole content is not here, so its digest is checked later.
     let digests = BodyDigests { representation: None, ..digests };
-    let upload = receive(http, upload, &digests).map_err(|(error, upload)| {
+    let upload = receive(http, upload, &digests).map_err(|failed| {
+        let FailedUpload { error, upload } = *failed;
         if error.is_cut() {
             upload.pause()
         } else {

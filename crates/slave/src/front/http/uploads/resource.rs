@@ -8,7 +8,7 @@ use super::fields::{PART_TYPE, UploadFields, add_completeness, add_progress, upl
 use super::token::{UploadToken, from_text};
 use crate::front::http::answer::Answer;
 use crate::front::http::error::{HttpError, HttpResult};
-use crate::front::http::files::receive::{BodyDigests, receive};
+use crate::front::http::files::receive::{BodyDigests, FailedUpload, receive};
 use crate::front::http::files::store::{UploadEnd, store};
 use crate::front::http::request::CheckedRequest;
 use crate::front::http::session::HttpSession;
@@ -96,10 +96,11 @@ fn append(http: &mut HttpSession, request: &CheckedRequest, token: &UploadToken)
     let upload = begin_at(http, token, begin)?;
     let upload = match receive(http, upload, &digests) {
         Ok(upload) => upload,
-        Err((error, upload)) => return Err(keep_until(http, token, begin, (error, upload))),
+        Err(failed) => return Err(keep_until(http, token, begin, *failed)),
     };
     if is_last && upload.offset() != token.size {
-        return Err(keep_until(http, token, begin, (inconsistent(), upload)));
+        let failed = FailedUpload { error: inconsistent(), upload };
+        return Err(keep_until(http, token, begin, failed));
     }
     if is_last { complete(http, request, token, upload) } else { pause(http, request, upload) }
 }
@@ -113,7 +114,7 @@ fn keep_until(
     http: &HttpSession,
     token: &UploadToken,
     begin: u64,
-    (error, upload): (HttpError, Upload),
+    FailedUpload { error, upload }: FailedUpload,
 ) -> HttpError {
     upload.pause();
     if error.is_cut() {
