@@ -16,74 +16,25 @@ import ftplib
 import os
 import shutil
 import signal
-import socket
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-TOP = Path(__file__).resolve().parent.parent
-MIB = 1 << 20
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-class NotStarted(Exception):
-    """A server does not listen."""
-
-
-def wait_for_port(name, process, port):
-    until = time.monotonic() + 30
-    while time.monotonic() < until and process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            time.sleep(0.05)
-    raise NotStarted(f"{name} does not start")
-
-
-def descendants(pid):
-    """Returns a process and all processes below it, without those that end meanwhile."""
-    found = [pid]
-    try:
-        children = " ".join(file.read_text() for file in Path(f"/proc/{pid}/task").glob("*/children"))
-    except (FileNotFoundError, ProcessLookupError):
-        children = ""
-    for child in children.split():
-        found += descendants(int(child))
-    return found
-
-
-def pss(pid):
-    """Returns the proportional memory of a process tree, in KiB."""
-    total = 0
-    for one in descendants(pid):
-        try:
-            text = Path(f"/proc/{one}/smaps_rollup").read_text()
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # It has ended.
-        total += sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
-    return total
-
-
-def processor(pid):
-    """Returns the processor time of a process tree, in seconds."""
-    ticks = 0
-    for one in descendants(pid):
-        try:
-            fields = Path(f"/proc/{one}/stat").read_text().rsplit(")", 1)[1].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
-
+from rivals import (
+    MIB,
+    TOP,
+    NotStarted,
+    free_port,
+    measure,
+    pss,
+    run,
+    timed,
+    wait_for_port,
+    wait_until_idle,
+    write_random,
+)
 
 class Server:
     """A running server whose anonymous users read and write one folder."""
@@ -162,16 +113,6 @@ def start_pure_ftpd(program, _, root):
     serve = f'mount --bind "$1" "{home}" && exec "$2" -S 127.0.0.1,{port} -e -M -H -c 2000 -C 2000 -L 200000:10'
     command = ["unshare", "-m", "sh", "-c", serve, "sh", str(root), program]
     return Server("Pure-FTPd", command, port)
-
-
-def run(*words):
-    subprocess.run([str(word) for word in words], check=True, stdout=subprocess.DEVNULL)
-
-
-def timed(action):
-    begun = time.monotonic()
-    action()
-    return time.monotonic() - begun
 
 
 def retrieve(server, root, work):
@@ -256,9 +197,7 @@ ROWS = {
 
 def make_files(root):
     root.mkdir()
-    with open(root / "file", "wb") as file:
-        for _ in range(1024):
-            file.write(os.urandom(MIB))
+    write_random(root / "file", 1024)
     for number in range(10_000):
         folder = root / "many" / str(number // 100)
         folder.mkdir(parents=True, exist_ok=True)
@@ -270,17 +209,6 @@ def make_files(root):
     for folder in root, root / "up":
         shutil.chown(folder, "root")
     (root / "up").chmod(0o777)
-
-
-def wait_until_idle(server):
-    """Waits until the slave has taken up and hashed the files, which it does after its start."""
-    until = time.monotonic() + 300
-    while time.monotonic() < until:
-        before = processor(server.process.pid)
-        time.sleep(2)
-        if processor(server.process.pid) - before < 0.05:
-            return
-    sys.exit("the slave is not idle after its start")
 
 
 def main():
@@ -300,8 +228,8 @@ def main():
             servers.append(start_relais(work, root))
             for program, start in (args.vsftpd, start_vsftpd), (args.pure_ftpd, start_pure_ftpd):
                 add_rival(servers, program, start, work, root)
-            wait_until_idle(servers[0])
-            measure(servers, args, root, work)
+            wait_until_idle(servers[0].process)
+            measure(servers, [ROWS[key] for key in args.only or ROWS], args.rounds, root, work)
         except NotStarted as error:
             sys.exit(str(error))
         finally:
@@ -317,28 +245,6 @@ def add_rival(servers, program, start, work, root):
         servers.append(start(found, work, root))
     except NotStarted as error:
         print(f"{error}; it is skipped", file=sys.stderr)
-
-
-def measure(servers, args, root, work):
-    print(f"{'':48}" + "".join(f"{server.name:>12}" for server in servers) + "   ratio to the best")
-    for key in args.only or ROWS:
-        title, action = ROWS[key]
-        results = {server.name: [] for server in servers}
-        for turn in range(args.rounds + 1):
-            first = turn % len(servers)
-            for server in servers[first:] + servers[:first]:
-                result = action(server, root, work)
-                if turn > 0:
-                    results[server.name].append(result)
-        medians = {name: statistics.median(times) for name, times in results.items()}
-        line = f"{title:48}" + "".join(f"{medians[server.name]:12.3f}" for server in servers)
-        rivals = [server.name for server in servers[1:]]
-        if rivals:
-            best = min(rivals, key=medians.get)
-            ratios = [ours / theirs for ours, theirs in zip(results["Relais"], results[best])]
-            ratio = medians["Relais"] / medians[best]
-            line += f"   {ratio:.2f} ({min(ratios):.2f} to {max(ratios):.2f}), {best}"
-        print(line, flush=True)
 
 
 if __name__ == "__main__":
