@@ -112,16 +112,19 @@ impl MetricsPage {
             "Bytes of contents that were transferred",
             bytes,
         );
-        let times = totals
-            .iter()
-            .map(|total| (labels(total), total.seconds, buckets(&SECONDS, &total.by_time)));
-        let times = Histograms(times.collect());
+        let times = totals.iter().map(|total| {
+            let buckets = buckets(&SECONDS, &total.by_time);
+            CountedHistogram { labels: labels(total), sum: total.seconds, buckets }
+        });
+        let times = CountedHistograms(times.collect());
         registry.register("relais_transfer_seconds", "Time of transfers", times);
-        #[allow(clippy::cast_precision_loss, reason = "a sum is for averages")]
-        let sizes = totals
-            .iter()
-            .map(|total| (labels(total), total.bytes as f64, buckets(&SIZES, &total.by_size)));
-        let sizes = Histograms(sizes.collect());
+        let sizes = totals.iter().map(|total| {
+            #[allow(clippy::cast_precision_loss, reason = "a sum is for averages")]
+            let sum = total.bytes as f64;
+            let buckets = buckets(&SIZES, &total.by_size);
+            CountedHistogram { labels: labels(total), sum, buckets }
+        });
+        let sizes = CountedHistograms(sizes.collect());
         registry.register("relais_transfer_size_bytes", "Size of transfers", sizes);
         Ok(registry)
     }
@@ -136,13 +139,22 @@ fn buckets(bounds: &[f64], counts: &[u64]) -> Vec<(f64, u64)> {
     bounds.iter().copied().chain([f64::INFINITY]).zip(counts.iter().copied()).collect()
 }
 
-/// Histograms whose values were counted elsewhere: labels, sum and buckets of each.
+/// A histogram whose values were counted elsewhere.
 #[derive(Debug)]
-struct Histograms(Vec<(Labels, f64, Vec<(f64, u64)>)>);
+struct CountedHistogram {
+    labels: Labels,
+    sum: f64,
+    /// Upper bound and number of values of each bucket.
+    buckets: Vec<(f64, u64)>,
+}
 
-impl EncodeMetric for Histograms {
+/// The histograms of one name.
+#[derive(Debug)]
+struct CountedHistograms(Vec<CountedHistogram>);
+
+impl EncodeMetric for CountedHistograms {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
-        for (labels, sum, buckets) in &self.0 {
+        for CountedHistogram { labels, sum, buckets } in &self.0 {
             let count = buckets.iter().map(|(_, count)| count).sum();
             let mut encoder = encoder.encode_family(labels)?;
             encoder.encode_histogram::<NoLabelSet>(*sum, count, buckets, None)?;
