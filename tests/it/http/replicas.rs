@@ -36,7 +36,9 @@ fn all_slaves_have_the_same_tags_and_logins() {
         Some(format!("Cookie: {cookie}"))
     });
     for addr in [first, second] {
-        assert_eq!(HttpTestClient::connect(addr).get("/f").status, 401);
+        eventually(SOON, "the slave knows of the account", || {
+            (HttpTestClient::connect(addr).get("/f").status == 401).then_some(())
+        });
         let answer = HttpTestClient::connect(addr).request("GET /f", &[&cookie], &[]);
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
