@@ -2,6 +2,7 @@
 
 use super::assets::ASSETS;
 use super::html::Html;
+use crate::front::http::uploads::INTEROP_VERSION;
 
 /// The account of visitors without a login, once there are accounts.
 const ANONYMOUS: &str = "anonymous";
@@ -46,7 +47,7 @@ impl Nonce {
 /// Writes the beginning of a page up to its body's content.
 pub fn begin(html: &mut Html, title: &str, visitor: &Visitor<'_>, nonce: &Nonce) {
     html.markup("<!doctype html>\n<html lang=\"en\"")
-        .attribute("data-upload-draft", super::UPLOAD_DRAFT)
+        .attribute("data-upload-draft", INTEROP_VERSION)
         .markup(">\n<head>\n<meta charset=\"utf-8\">\n")
         .markup("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n")
         .markup("<meta name=\"color-scheme\" content=\"light dark\">\n");

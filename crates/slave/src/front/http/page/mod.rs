@@ -17,6 +17,3 @@ pub use assets::Asset;
 pub use browse::browse;
 pub use frame::Nonce;
 pub use login_form::login_page;
-
-/// The interoperability version of resumable uploads that the script speaks.
-const UPLOAD_DRAFT: &str = super::uploads::INTEROP_VERSION;

@@ -38,7 +38,7 @@ pub struct Order {
 }
 
 impl Order {
-    /// Reads the order from the values of `sort` and `order`; unknown ones are those of the default.
+    /// Reads the order from the values of `sort` and `order`; unknown ones have the default.
     pub fn parse(sort: Option<&str>, order: Option<&str>) -> Self {
         let key = SortKey::ALL.into_iter().find(|key| Some(key.name()) == sort);
         Self { key: key.unwrap_or_default(), is_descending: order == Some("desc") }
