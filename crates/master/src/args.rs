@@ -334,8 +334,8 @@ impl Args {
                 what: UserCommand::Set { rights: None, root: None, .. },
             }) => "`user set` changes nothing without --rights or --root",
             None if args.http.is_none() && args.https.is_none() && args.serves_http() => {
-                "--http-host, --http-passwords and --metrics-token-file are of no use without --http \
-                 or --https"
+                "--http-host, --http-passwords and --metrics-token-file are of no use without \
+                 --http or --https"
             }
             _ => return args,
         };

@@ -50,8 +50,8 @@ impl Stream {
 
     /// Takes over an open TCP connection of one transfer in its present mode, with its addresses.
     ///
-    /// Its end sends what waits for more bytes, and its owner ends it if it makes no progress. So it
-    /// needs neither TCP_NODELAY nor TCP keepalive.
+    /// Its end sends what waits for more bytes, and its owner ends it if it makes no progress. So
+    /// it needs neither TCP_NODELAY nor TCP keepalive.
     #[must_use]
     pub fn for_transfer(stream: TcpStream, peer: SocketAddr, local: SocketAddr) -> Self {
         let reading_ended = AtomicBool::new(false);

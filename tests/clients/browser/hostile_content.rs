@@ -4,7 +4,8 @@ use super::PageSite;
 
 /// A script that would list, change and reach the server, and mark the page.
 const ATTACK: &str = "document.title = 'attacked';
-    fetch('/', { headers: { Accept: 'application/json' } }).then(() => { document.title += ' listed' });
+    fetch('/', { headers: { Accept: 'application/json' } })
+        .then(() => { document.title += ' listed' });
     fetch('/attacked.txt', { method: 'PUT', body: 'x' }).catch(() => {});
     fetch('/-/status').then(() => { document.title += ' status' });";
 

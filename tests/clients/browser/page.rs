@@ -8,7 +8,8 @@ use crate::harness::{SOON, content, eventually};
 const TEXT: &[u8] = b"First line <b>not bold</b>\nsecond line\n";
 
 /// A white pixel as GIF.
-const PIXEL: &[u8] = b"GIF89a\x01\0\x01\0\x80\0\0\xff\xff\xff\0\0\0!\xf9\x04\0\0\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;";
+const PIXEL: &[u8] = b"GIF89a\x01\0\x01\0\x80\0\0\xff\xff\xff\0\0\0!\xf9\x04\0\0\0\0\0,\0\0\0\0\
+    \x01\0\x01\0\0\x02\x02D\x01\0;";
 
 fn site() -> PageSite {
     let large = content(1, 3_000_000);
