@@ -36,6 +36,7 @@ pub fn status_of(code: ErrorCode) -> Status {
         ErrorCode::BadVersion | ErrorCode::Unsupported => Status::NOT_IMPLEMENTED,
         ErrorCode::Behind
         | ErrorCode::Busy
+        | ErrorCode::Cut
         | ErrorCode::Draining
         | ErrorCode::NoChanges
         | ErrorCode::NoContent
@@ -43,7 +44,6 @@ pub fn status_of(code: ErrorCode) -> Status {
         | ErrorCode::TimedOut
         | ErrorCode::Unreachable => Status::SERVICE_UNAVAILABLE,
         ErrorCode::BadServer
-        | ErrorCode::Cut
         | ErrorCode::Interrupted
         | ErrorCode::Local
         | ErrorCode::Storage => Status::INTERNAL_SERVER_ERROR,
