@@ -43,10 +43,9 @@ pub fn status_of(code: ErrorCode) -> Status {
         | ErrorCode::NoSlave
         | ErrorCode::TimedOut
         | ErrorCode::Unreachable => Status::SERVICE_UNAVAILABLE,
-        ErrorCode::BadServer
-        | ErrorCode::Interrupted
-        | ErrorCode::Local
-        | ErrorCode::Storage => Status::INTERNAL_SERVER_ERROR,
+        ErrorCode::BadServer | ErrorCode::Interrupted | ErrorCode::Local | ErrorCode::Storage => {
+            Status::INTERNAL_SERVER_ERROR
+        }
     }
 }
 
