@@ -103,7 +103,7 @@ help:
 	@echo 'make [build]            builds the programs and links them here: ./ftpmaster ./ftpslave ./ftpclient'
 	@echo 'make run                a master, two slaves, every sample file through them, then the prompt'
 	@echo 'make test               all tests but the long ones'
-	@echo 'make test-clients       tests with the FTP clients that others wrote: curl, lftp, ...'
+	@echo 'make test-clients       tests with the FTP and HTTP clients that others wrote: curl, lftp, ...'
 	@echo 'make test-long          the long ones'
 	@echo 'make check              formatting, lints, documentation, structure'
 	@echo 'make audit              advisories, licences and duplicates of the dependencies, by cargo-deny'

@@ -76,7 +76,8 @@ ready() {
         master) last=$addr ;;
         *) last=$http ;;
         esac
-        [ -z "$last" ] || return 0
+        # The lines may have come between two of the reads above.
+        [ -z "$addr" ] || [ -z "$last" ] || return 0
         alive "$2" || fail "$1 ended before it was ready"
         [ "$tenths" -gt 0 ] || fail "$1 was not ready within 30 s"
         tenths=$((tenths - 1))

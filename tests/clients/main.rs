@@ -1,4 +1,4 @@
-//! Tests of the FTP front end with clients that others wrote.
+//! Tests of the FTP and HTTP front ends with clients that others wrote.
 //!
 //! `make test-clients` runs them; they need the Debian packages that it names. Each client reads,
 //! writes, lists and resumes against the real programs, in the clear and by TLS.
