@@ -12,7 +12,7 @@ use rustix::net::SendFlags;
 /// Most bytes of one sendfile call.
 const SENDFILE: u64 = 1024 * 1024;
 /// Bytes per read of content that is copied; they stay in the processor's cache.
-const COPIED: usize = 64 * 1024;
+const COPIED: usize = 16 * 1024;
 
 /// Sends on one stream.
 ///

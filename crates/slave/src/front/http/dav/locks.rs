@@ -1,5 +1,7 @@
 //! LOCK and UNLOCK.
 
+use std::io;
+
 use relais_dav::{
     Condition, DavError, Depth, IfHeader, LockInfo, LockScope, Multistatus, PropFind, depth,
     lock_response, lock_token, timeout,
@@ -33,6 +35,16 @@ pub fn lock(request: &mut DavRequest<'_>) -> DavResult {
     }
 }
 
+/// Returns a new token: a random UUID (RFC 9562, section 5.4), as `urn:uuid` URLs have them.
+fn new_token() -> Result<LockToken, Refusal> {
+    let random: io::Result<[u8; 16]> = relais_os::random();
+    let mut bytes =
+        random.map_err(|e| Refusal::new(ErrorCode::Storage, format!("no random bytes: {e}")))?;
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    Ok(LockToken(bytes))
+}
+
 /// Locks a resource. If there is none, an empty file is made (RFC 4918, section 7.3).
 fn lock_anew(request: &mut DavRequest<'_>, info: LockInfo, deep: bool, seconds: u32) -> DavResult {
     let path = request.path.clone();
@@ -40,10 +52,7 @@ fn lock_anew(request: &mut DavRequest<'_>, info: LockInfo, deep: bool, seconds: 
         Some(_) => None,
         None => Some(make_empty(request, &path)?),
     };
-    let token = LockToken(
-        relais_os::random()
-            .map_err(|e| Refusal::new(ErrorCode::Storage, format!("no random bytes: {e}")))?,
-    );
+    let token = new_token()?;
     let exclusive = info.scope == LockScope::Exclusive;
     let lock =
         LockRequest { token, user: String::new(), owner: info.owner, exclusive, deep, seconds };
