@@ -3,7 +3,8 @@
 //! A block's info string says what it is. `sh` is a script, `sh server` starts a server that serves
 //! the blocks after it, `ftpclient` is typed at the prompt, and `console` is commands with their
 //! output. `sh not-run` is in [`NOT_RUN`]; its `make` lines must name targets. `synopsis` is
-//! compared with `--help` by the tests of `docs`, and `text` contains no commands. The tests of
+//! compared with `--help` by the tests of `docs`, and `text` contains no commands. `bat` is for
+//! Windows, which no test has, and `yaml` is configuration of other programs. The tests of
 //! `make test-clients` run `sh curl`, `lftp` and `python`, and start `haproxy`.
 //!
 //! The tests replace only hosts, ports and folders.
@@ -27,12 +28,14 @@ const GUIDES: [&str; 4] =
     ["README.md", "CONTRIBUTING.md", "docs/user-guide.md", "docs/administrator-guide.md"];
 
 /// Blocks that the tests do not run: document, first line, reason.
-const NOT_RUN: [(&str, &str, &str); 11] = [
+const NOT_RUN: [(&str, &str, &str); 13] = [
     ("README.md", "make run", "builds release programs; `make_targets` runs the script behind it"),
     ("README.md", "make master", "builds release programs; `make_targets` runs the scripts"),
     ("README.md", "make", "builds release programs and installs into the user's home"),
     ("CONTRIBUTING.md", "make", "runs this test too"),
     ("docs/administrator-guide.md", "make", "builds release programs and writes to /usr/local"),
+    ("docs/http.md", "curl -O http://files.example:8080/photos/lake.jpg", REQUESTS),
+    ("docs/http.md", "curl -u ann -T report.pdf https://files.example:8443/inbox/", REQUESTS),
     ("docs/mount.md", "mount -t davfs https://files.example:8443/ /mnt", CLIENT),
     (
         "docs/mount.md",
@@ -52,6 +55,9 @@ const NOT_RUN: [(&str, &str, &str); 11] = [
 
 /// Why a command of another client is not run as it is shown.
 const CLIENT: &str = "tests/clients runs this program against another address";
+
+/// Why curl is not run on the commands for HTTP.
+const REQUESTS: &str = "the tests of `http` send these requests without curl";
 
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -110,7 +116,7 @@ fn each_block_is_run_or_listed_with_a_reason() {
         let place = format!("{}:{}", block.document, block.line);
         match block.info.as_str() {
             // Other people's programs run the others, in tests/clients.
-            "text" | "sh curl" | "lftp" | "python" | "haproxy" => {}
+            "text" | "bat" | "yaml" | "sh curl" | "lftp" | "python" | "haproxy" => {}
             "sh" | "sh server" | "ftpclient" | "console" | "synopsis" => {
                 assert!(GUIDES.contains(&block.document.as_str()), "{place}: no test runs this")
             }
