@@ -80,7 +80,7 @@ impl Ticket {
         let to = &mut Encoder::new(&mut bytes);
         to.u8(LAYOUT);
         self.cluster.encode(to);
-        to.short_text(&self.user).bool(self.rights == Rights::Write).path(&self.root);
+        to.short_text(&self.user).u8(self.rights.byte()).path(&self.root);
         to.u64(self.generation).bytes(&self.password_id.0);
         to.u64(self.issued_ms).u64(self.ends_ms);
         let tag = tag(key, &bytes);
@@ -140,7 +140,7 @@ impl Ticket {
         let ticket = Self {
             cluster: ClusterId::decode(&mut from)?,
             user: from.short_text("user name", limits::USER)?.to_owned(),
-            rights: if from.bool()? { Rights::Write } else { Rights::Read },
+            rights: decode_rights(from.u8()?)?,
             root: from.path()?,
             generation: from.u64()?,
             password_id: PasswordId(from.array()?),
@@ -150,6 +150,11 @@ impl Ticket {
         from.finish()?;
         Ok(ticket)
     }
+}
+
+fn decode_rights(byte: u8) -> Result<Rights, WireError> {
+    let unknown = WireError::BadValue { what: "rights", value: byte.into() };
+    Rights::from_byte(byte).ok_or(unknown)
 }
 
 fn tag(key: &ClusterKey, fields: &[u8]) -> blake3::Hash {
@@ -192,6 +197,7 @@ mod tests {
                 root: TreePath::root(),
                 ..ticket(cluster)
             },
+            Ticket { rights: Rights::Admin, ..ticket(cluster) },
             Ticket {
                 user: "u".repeat(limits::USER),
                 root: TreePath::new("xy/".repeat(1364) + "x").unwrap(),
@@ -202,6 +208,24 @@ mod tests {
             assert!(bytes.len() <= limits::TICKET);
             assert_eq!(Ticket::check(&bytes, &key, cluster, 1_500, 7), Ok(ticket));
         }
+    }
+
+    #[test]
+    fn the_rights_byte_is_that_of_older_tickets() {
+        let (_temp, key, _) = keys();
+        let cluster = key.cluster_id();
+        let at = 1 + 16 + 1 + "ann".len();
+        for (byte, rights) in [(0, Rights::Read), (1, Rights::Write), (2, Rights::Admin)] {
+            let bytes = Ticket { rights, ..ticket(cluster) }.mint(&key);
+            assert_eq!(bytes[at], byte);
+        }
+        // An unknown value with a right tag, as of a later version.
+        let mut fields = ticket(cluster).mint(&key);
+        fields.truncate(fields.len() - TAG);
+        fields[at] = 3;
+        let tag = tag(&key, &fields);
+        fields.extend_from_slice(tag.as_bytes());
+        assert_eq!(Ticket::open(&fields, &key, cluster), Err(TicketError::Altered));
     }
 
     #[test]

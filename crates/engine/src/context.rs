@@ -151,8 +151,8 @@ impl SessionContext {
 
     /// Checks that the user may change the tree, also after a renewal of the login.
     pub fn check_writable(&self) -> Result<(), Refusal> {
-        let renewed = self.renewed.lock().as_ref().map(|login| login.writable);
-        if renewed.unwrap_or(self.principal.writable) {
+        let renewed = self.renewed.lock().as_ref().map(|login| login.rights.can_write());
+        if renewed.unwrap_or(self.principal.rights.can_write()) {
             return Ok(());
         }
         let why = self

@@ -115,8 +115,7 @@ impl<S: SecretSource> Authenticator<S> {
             Ticket::check(ticket, &key, key.cluster_id(), now, generation)
                 .map_err(|e| bad_ticket(e.to_string()))?;
         let principal = Principal::new(user, address);
-        let writable = rights == Rights::Write;
-        Ok(Principal { root, writable, seen_lsn: lsn, generation, ends_ms, ..principal })
+        Ok(Principal { root, rights, seen_lsn: lsn, generation, ends_ms, ..principal })
     }
 
     /// Checks the master's signature of a URL with `path`, as the client has sent it.
@@ -138,7 +137,7 @@ impl<S: SecretSource> Authenticator<S> {
             UrlSignature::check(signature, &key, path, now, generation)
                 .map_err(|e| bad_ticket(e.to_string()))?;
         let principal = Principal::new(user, address);
-        Ok(Principal { root, writable: false, generation, ends_ms, ..principal })
+        Ok(Principal { root, rights: Rights::Read, generation, ends_ms, ..principal })
     }
 
     /// Returns the key with which the master signs.
@@ -396,7 +395,7 @@ fn bad_ticket(why: String) -> Refusal {
 fn principal_of(user: AuthenticatedUser, address: IpAddr, host: &dyn Host) -> Principal {
     let AuthenticatedUser { name, rights, root, generation, password_id } = user;
     let time = u64::try_from(limits::TICKET_TIME.as_millis()).unwrap_or(u64::MAX);
-    let (writable, ends_ms) = (rights == Rights::Write, host.now_ms().saturating_add(time));
+    let ends_ms = host.now_ms().saturating_add(time);
     let (principal, credential) = (Principal::new(name, address), Credential::Account(password_id));
-    Principal { root, writable, generation, ends_ms, credential, ..principal }
+    Principal { root, rights, generation, ends_ms, credential, ..principal }
 }

@@ -75,7 +75,7 @@ impl Session {
     ) -> Result<PendingUpload, Refusal> {
         self.check_ready(keepalive)?;
         let context = &self.context;
-        if path.is_root() || !context.principal.writable {
+        if path.is_root() || !context.principal.rights.can_write() {
             return Ok(PendingUpload::None);
         }
         context.visible(context.principal.resolve(path).and_then(|path| {

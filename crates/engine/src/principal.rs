@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use relais_auth::{PasswordId, TicketError};
+use relais_auth::{PasswordId, Rights, TicketError};
 use relais_proto::{ErrorCode, Lsn, Refusal, TreePath};
 
 use crate::host::Host;
@@ -43,8 +43,8 @@ pub struct Principal {
     pub owner: Owner,
     /// The folder that the user sees as the root.
     pub root: TreePath,
-    /// Whether the user may change the tree.
-    pub writable: bool,
+    /// What the user may do.
+    pub rights: Rights,
     /// The latest change that the user had seen at the login.
     pub seen_lsn: Lsn,
     /// Whether the peer is another slave, which fetches content.
@@ -58,7 +58,7 @@ pub struct Principal {
 }
 
 impl Principal {
-    /// Makes a principal that may do everything below the root, without end.
+    /// Makes a principal that may change everything below the root, without end.
     ///
     /// An empty `user` stands for no account.
     #[must_use]
@@ -68,7 +68,7 @@ impl Principal {
             owner: Owner::of(&user, address),
             user,
             root: TreePath::root(),
-            writable: true,
+            rights: Rights::Write,
             seen_lsn: Lsn::default(),
             is_peer: false,
             generation: u64::MAX,
@@ -86,7 +86,7 @@ impl Principal {
     /// Makes the principal of another slave, which has proved the cluster key.
     #[must_use]
     pub fn for_peer(address: IpAddr) -> Self {
-        Self { writable: false, is_peer: true, ..Self::new("", address) }
+        Self { rights: Rights::Read, is_peer: true, ..Self::new("", address) }
     }
 
     /// Returns the user's name for logs.

@@ -8,6 +8,7 @@ use std::fs;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
+use relais_auth::Rights;
 use relais_engine::{CopyRequest, FoundLock, Located, PreparedChange, Principal, Session};
 use relais_proto::{
     ChangeId, ContentHashes, ErrorCode, Expect, IfMatch, LockRequest, LockToken, Property,
@@ -120,7 +121,7 @@ fn locks_are_seen_from_the_root_of_each_user() {
         commit(&mut ann, change).unwrap();
         assert_eq!(locks(&eve, "f", false), [at("/", 1)]);
         // A reader sees locks, and makes none.
-        let reader = Principal { writable: false, ..Principal::new("bob", address) };
+        let reader = Principal { rights: Rights::Read, ..Principal::new("bob", address) };
         let mut bob = fixture.session_of(reader);
         assert_eq!(locks(&bob, "d", false), [at("/d", 1)]);
         assert_eq!(code(lock(&mut bob, 7, "d", request(3, false))), ErrorCode::Denied);

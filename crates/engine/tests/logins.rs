@@ -188,8 +188,8 @@ fn anonymous_clients_of_a_standalone_slave_write_on_loopback_only() {
     let slave = Slave::standalone(None);
     for name in ["anonymous", "FTP", ""] {
         let here = slave.log_in(name, "me@example.org", LOOPBACK).unwrap();
-        assert!(here.writable && here.user.is_empty(), "{name}");
-        assert!(!slave.log_in(name, "", elsewhere()).unwrap().writable, "{name}");
+        assert!(here.rights.can_write() && here.user.is_empty(), "{name}");
+        assert!(!slave.log_in(name, "", elsewhere()).unwrap().rights.can_write(), "{name}");
     }
     let refused = slave.log_in("ann", "secret", LOOPBACK).unwrap_err();
     assert_eq!(refused.code, ErrorCode::LoginRefused);
@@ -204,7 +204,7 @@ fn anonymous_account_of_a_standalone_slave_has_its_own_rights() {
     }
     let slave = Slave::standalone(Some(accounts(&["ann", "anonymous"])));
     let principal = slave.log_in("ftp", "me@example.org", elsewhere()).unwrap();
-    assert_eq!((&*principal.user, principal.writable), ("anonymous", true));
+    assert_eq!((&*principal.user, principal.rights.can_write()), ("anonymous", true));
 }
 
 #[test]
@@ -219,13 +219,13 @@ fn accounts_renew_logins_of_a_standalone_slave() {
     assert_eq!(*ann.principal(), before, "nothing has changed");
     slave.change(&mut all, |all| all.remove("bob").unwrap());
     assert_eq!(slave.renew(&mut ann), None);
-    assert!(ann.check_open().is_ok() && ann.principal().writable);
+    assert!(ann.check_open().is_ok() && ann.principal().rights.can_write());
     assert!(bob.check_open().is_err());
     assert_eq!(slave.renew(&mut bob), Some(ErrorCode::BadTicket));
     assert_eq!(slave.renew(&mut guest), None);
     slave.change(&mut all, |all| all.set("ann", Some(Rights::Read), None).unwrap());
     assert_eq!(slave.renew(&mut ann), None);
-    assert!(!ann.principal().writable);
+    assert!(!ann.principal().rights.can_write());
     let hash = PasswordHash::of(b"another").unwrap();
     slave.change(&mut all, |all| all.set_password("ann", hash).unwrap());
     assert_eq!(slave.renew(&mut ann), Some(ErrorCode::BadTicket));
@@ -254,7 +254,7 @@ fn accounts_that_change_during_an_upload_decide_at_its_end() {
     let [mut ann, bob, mut eve] = sessions;
     assert!(ann.check_open().is_ok() && bob.check_open().is_err());
     assert_eq!((slave.renew(&mut ann), slave.renew(&mut eve)), (None, None));
-    assert!(ann.principal().writable && !eve.principal().writable);
+    assert!(ann.principal().rights.can_write() && !eve.principal().rights.can_write());
     assert_eq!(ann.principal().generation, 3);
 }
 
@@ -272,7 +272,7 @@ fn slave_of_a_cluster_asks_its_master() {
     let slave = Slave::in_cluster();
     slave.master.prepare(issued(Rights::Read, 1, 1));
     let principal = slave.log_in("ann", "secret", elsewhere()).unwrap();
-    assert_eq!((&*principal.user, principal.writable), ("ann", false));
+    assert_eq!((&*principal.user, principal.rights.can_write()), ("ann", false));
     for code in [ErrorCode::LoginRefused, ErrorCode::Busy] {
         slave.master.prepare(Err(Refusal::new(code, "no")));
         assert_eq!(slave.log_in("ftp", "x", LOOPBACK).unwrap_err().code, code);
@@ -297,7 +297,7 @@ fn master_renews_logins_of_a_cluster() {
     assert_eq!(slave.renew(&mut session), Some(ErrorCode::Busy), "it has ended");
     slave.master.prepare(issued(Rights::Read, 2, 1));
     assert_eq!(slave.renew(&mut session), None, "the next command tries again");
-    assert!(session.check_open().is_ok() && !session.principal().writable);
+    assert!(session.check_open().is_ok() && !session.principal().rights.can_write());
     // An hour before its end it is renewed, and stays in force if that fails.
     let soon = ticket_time() - 3_000_000;
     slave.fixture.state.now_ms.store(soon, SeqCst);

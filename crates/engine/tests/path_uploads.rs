@@ -358,7 +358,7 @@ fn uploads_belong_to_their_user_and_address() {
         }
         assert_eq!(pending(&fixture.session("bob")), PendingUpload::None);
         let mut reader = Principal::new("ann", std::net::IpAddr::from([192, 0, 2, 1]));
-        reader.writable = false;
+        reader.rights = relais_auth::Rights::Read;
         let reader = fixture.session_of(reader);
         assert_eq!(pending(&reader), PendingUpload::None);
         assert_eq!(code(begin(&reader, UploadStart::New)), ErrorCode::Denied);

@@ -298,6 +298,8 @@ pub enum RightsArg {
     Read,
     /// Also make changes
     Write,
+    /// Also see the pages of the servers and operate them there
+    Admin,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

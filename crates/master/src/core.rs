@@ -13,7 +13,7 @@ use log::{debug, info, warn};
 use parking_lot::Mutex;
 use relais_auth::{
     AuthenticatedUser, ClusterKey, FailedLogins, LiveAccounts, LocalLoginState, PasswordVerifier,
-    Rights, Ticket,
+    Ticket,
 };
 use relais_cluster::{
     Balance, Conflict, ConnectionAddrs, CoordinatorEvent, HttpAddresses, HttpEndpoint,
@@ -161,7 +161,7 @@ impl Core {
         local: SocketAddr,
     ) -> Reply {
         let client = ConnectionAddrs::new(peer.ip(), local.ip());
-        let writes = user.rights == Rights::Write;
+        let writes = user.rights.can_write();
         let slaves =
             self.registry.lock().redirect(client, &login.avoid, login.prefer, writes, self.now());
         match slaves {

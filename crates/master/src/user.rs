@@ -80,6 +80,7 @@ impl From<args::RightsArg> for Rights {
         match rights {
             args::RightsArg::Read => Self::Read,
             args::RightsArg::Write => Self::Write,
+            args::RightsArg::Admin => Self::Admin,
         }
     }
 }

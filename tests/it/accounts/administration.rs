@@ -30,6 +30,10 @@ fn users_are_added_listed_changed_and_removed() {
         (&"bob".into(), &"read".into(), &"/home/bob".into())
     );
     assert_eq!(user(&dir, &state, &["list"]).ok().stdout, "ann  write  /\nbob  read   /home/bob\n");
+    user(&dir, &state, &["set", "ann", "--rights", "admin"]).ok();
+    let listed = user(&dir, &state, &["list", "--json"]).ok().json();
+    assert_eq!(listed.as_array().unwrap()[0]["rights"], "admin");
+    user(&dir, &state, &["set", "ann", "--rights", "write"]).ok();
     let accounts = state.join("accounts");
     assert_eq!(fs::metadata(&accounts).unwrap().permissions().mode() & 0o7777, 0o600);
     assert_eq!(fs::metadata(&state).unwrap().permissions().mode() & 0o7777, 0o700);

@@ -199,12 +199,13 @@ fn parse_line(line: &str) -> Result<(String, Account), String> {
     let fields: Vec<&str> = line.split('\t').collect();
     let [name, rights, root, hash] = fields[..] else {
         return Err(
-            "a name, read or write, a folder and a password's hash expected, with a tab between"
+            "a name, read, write or admin, a folder and a password's hash expected, with a tab between"
                 .to_owned(),
         );
     };
     check_user_name(name).map_err(|e| e.to_string())?;
-    let rights = Rights::from_text(rights).ok_or("the second field is neither read nor write")?;
+    let rights =
+        Rights::from_text(rights).ok_or("the second field is none of read, write and admin")?;
     let root = root.strip_prefix(TOP).ok_or("the folder does not begin with /")?;
     let root = TreePath::new(root).map_err(|e| format!("the folder: {e}"))?;
     let hash = PasswordHash::parse(hash).map_err(|e| e.to_string())?;

@@ -116,7 +116,7 @@ impl FtpSession {
         if self.entry(&path)?.kind == Kind::File {
             return Err(Reply::new(501, format!("{path}: a file; MLST shows it")).into());
         }
-        let is_writable = self.session.principal().writable;
+        let is_writable = self.session.principal().rights.can_write();
         let writer = MlsxWriter::new(self.state.settings.facts, is_writable, &path);
         let folder = Some(self.open_folder(&path)?);
         let format = LineFormat::Facts(Box::new(writer));

@@ -10,8 +10,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use relais_auth::{
-    AuthenticatedUser, ClusterKey, Rights, SecretFileError, Ticket, csrf_token, is_csrf_token,
-    seal, unseal,
+    AuthenticatedUser, ClusterKey, SecretFileError, Ticket, csrf_token, is_csrf_token, seal, unseal,
 };
 use relais_engine::{Credential, Host, LoginProgress, Principal, SecretSource};
 use relais_proto::{ClusterId, ErrorCode, Refusal};
@@ -87,7 +86,7 @@ impl Cookies {
             (Credential::Account(id), Some((key, server))) => {
                 let user = AuthenticatedUser {
                     name: principal.user.clone(),
-                    rights: if principal.writable { Rights::Write } else { Rights::Read },
+                    rights: principal.rights,
                     root: principal.root.clone(),
                     generation: principal.generation,
                     password_id: *id,

@@ -47,7 +47,7 @@ pub fn serve(
     connection.queue_reply(&Reply::Opened {
         slave: engine.slave_id(),
         lsn: engine.visible_lsn(),
-        writable: principal.writable,
+        writable: principal.rights.can_write(),
     });
     let (peer, stream) = (connection.peer(), connection.stream().clone());
     let disconnect = Arc::new(move || {

@@ -52,7 +52,8 @@ pub fn set_modified(ftp: &mut FtpSession, mtime: FileTime, argument: &str) -> Co
 pub fn list_one(ftp: &mut FtpSession, argument: Option<&str>) -> CommandResult {
     let path = ftp.path(argument.unwrap_or_default())?;
     let entry = ftp.entry(&path)?;
-    let (facts, is_writable) = (ftp.state.settings.facts, ftp.session.principal().writable);
+    let (facts, is_writable) =
+        (ftp.state.settings.facts, ftp.session.principal().rights.can_write());
     let line = mlst_line(facts, is_writable, &path, &entry);
     Ok(Reply::new(250, format!("Facts of {path}")).line(line).line("End"))
 }

@@ -202,7 +202,7 @@ fn users_without_the_right_change_nothing() {
     fixture.with_writer(|| {
         put(&fixture, "f", b"1");
         let mut session = TestSession::of("eve");
-        session.principal.writable = false;
+        session.principal.rights = relais_auth::Rights::Read;
         session.run(&fixture, |client, _| {
             for line in ["MKD d", "RMD d", "DELE f", "SITE CHMOD 600 f", "MFMT 20010203040506 f"] {
                 client.expect(line, "550 ");

@@ -47,7 +47,7 @@ pub fn browse(
         visitor: Visitor {
             user: &user,
             csrf: csrf.as_deref(),
-            is_writable: http.session.principal().writable,
+            is_writable: http.session.principal().rights.can_write(),
         },
         nonce: &nonce,
         parts: parts(&request.path),
