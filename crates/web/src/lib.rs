@@ -1,6 +1,6 @@
 //! HTTP connections of a server: request heads and bodies in, answers out, each with deadlines.
 //!
-//! Slaves and masters use it. It knows no paths, users or files' meaning: it moves what
+//! Slaves and masters use it, and the parts of pages that both have. It knows no paths, users or files' meaning: it moves what
 //! `relais-http` parses and writes over a stream of `relais-net`. The thread of a session alone
 //! uses a connection.
 
@@ -16,6 +16,7 @@ mod file_ranges;
 mod host_rule;
 mod input;
 pub mod limits;
+pub mod page;
 mod respond;
 mod sender;
 

@@ -2,6 +2,7 @@
 
 use relais_http::{InvalidHeader, RequestError, RequestHead, Response, Status};
 use relais_proto::Refusal;
+use relais_web::page::Asset;
 use relais_web::{AnswerRules, encode_answer, render_error};
 
 use super::refusals::{code_of, status_of};
@@ -32,6 +33,12 @@ impl Answer {
         answer.response.headers.insert("Content-Type", media_type);
         answer.response.headers.insert("X-Content-Type-Options", "nosniff");
         Self { body, ..answer }
+    }
+
+    /// Makes the answer to a request for a style or a script.
+    #[must_use]
+    pub fn of_asset(head: &RequestHead, asset: Asset) -> Self {
+        Self { response: asset.response(head), body: asset.content.into(), closes: false }
     }
 
     /// Makes the answer to a request that is refused with a status.

@@ -8,12 +8,12 @@ use relais_engine::{Host, LoginProgress, Principal};
 use relais_http::cookie::{SameSite, SetCookie};
 use relais_http::{BodyLength, Form, RequestHead, Status, accept, escape, limits};
 use relais_proto::{ErrorCode, Refusal, limits as proto_limits};
+use relais_web::page::{LoginForm, Nonce};
 
 use super::HttpContext;
 use super::answer::Answer;
 use super::client::HttpClient;
 use super::credentials::Credentials;
-use super::page;
 use super::refusals::status_of;
 use super::request::CheckedRequest;
 
@@ -177,11 +177,11 @@ impl HttpContext {
             return Answer::refused(head, refusal);
         }
         let status = refusal.map_or(Status::OK, |refusal| status_of(refusal.code));
-        let nonce = match page::Nonce::new() {
+        let nonce = match Nonce::new() {
             Ok(nonce) => nonce,
             Err(e) => return Answer::error(head, Status::INTERNAL_SERVER_ERROR, &e.to_string()),
         };
-        let body = page::login_page(next, refusal.map(|refusal| &*refusal.message), &nonce);
+        let body = LoginForm { next, error: refusal.map(|refusal| &*refusal.message) }.page(&nonce);
         Answer::with_body(status, "text/html; charset=utf-8", body)
             .with("Content-Security-Policy", nonce.policy())
             .with("Referrer-Policy", "same-origin")

@@ -20,7 +20,7 @@ use super::client::HttpClient;
 use super::cookie_login::{FormLogin, is_browser, next_path};
 use super::credentials::Credentials;
 use super::metrics;
-use super::page::Asset;
+use super::page::asset_at;
 use super::refusals::status_of;
 use super::request::{AdmittedRequest, CheckedRequest};
 use crate::slots::{Admission, AdmittedFront};
@@ -123,8 +123,8 @@ impl HttpLogin {
                 self.finish(head, self.context.metrics.answer(request))
             }
             (path, Method::Get | Method::Head) => {
-                let asset = Asset::at(path)?;
-                self.finish(head, asset.answer(head))
+                let asset = asset_at(path)?;
+                self.finish(head, Answer::of_asset(head, asset))
             }
             _ => return None,
         };

@@ -18,7 +18,7 @@ use super::answer::Answer;
 use super::dispatch;
 use super::error::HttpError;
 use super::limits::NEXT_REQUEST_TIME;
-use super::page::Asset;
+use super::page::asset_at;
 use super::request::{
     AdmittedRequest, CheckedRequest, FollowingRequest, HttpStart, KeptConnection,
 };
@@ -82,7 +82,7 @@ fn is_of_the_pool(request: &CheckedRequest) -> bool {
     const PATHS: [&str; 5] =
         ["/-/login", "/-/logout", "/-/healthz", "/-/readyz", super::metrics::PATH];
     let path = &*request.head.target.path;
-    PATHS.contains(&path) || Asset::at(path).is_some()
+    PATHS.contains(&path) || asset_at(path).is_some()
 }
 
 fn give_back(http: HttpSession, head: Option<RequestHead>) -> KeptConnection {

@@ -1,19 +1,8 @@
 //! The style and the script of the page, which are part of the program.
 
-use relais_http::{RequestHead, Status};
+use relais_web::page::{Asset, BASE_CSS};
 
-use crate::front::http::answer::Answer;
-
-/// A file that pages refer to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Asset {
-    /// Its path.
-    pub path: &'static str,
-    pub content_type: &'static str,
-    pub content: &'static str,
-}
-
-/// All assets.
+/// What the page of a folder refers to beside [`BASE_CSS`].
 pub const ASSETS: [Asset; 2] = [
     Asset {
         path: "/-/assets/page.css",
@@ -27,25 +16,9 @@ pub const ASSETS: [Asset; 2] = [
     },
 ];
 
-impl Asset {
-    /// Returns the asset at a path.
-    pub fn at(path: &str) -> Option<Self> {
-        ASSETS.into_iter().find(|asset| asset.path == path)
-    }
-
-    /// Returns the answer to a request for it. Its URL in pages names the version, so it is kept.
-    pub fn answer(self, head: &RequestHead) -> Answer {
-        let is_current = head.target.query.as_deref() == Some(&format!("v={}", self.version()));
-        let keeps = if is_current { "public, max-age=31536000, immutable" } else { "no-cache" };
-        Answer::with_body(Status::OK, self.content_type, self.content.into())
-            .with("Cache-Control", keeps)
-    }
-
-    /// Returns the first half of the BLAKE3 hash of the content, in hex: its version.
-    pub fn version(self) -> String {
-        let hash = blake3::hash(self.content.as_bytes()).to_hex();
-        hash.chars().take(32).collect()
-    }
+/// Returns the asset at a path.
+pub fn asset_at(path: &str) -> Option<Asset> {
+    ASSETS.into_iter().chain([BASE_CSS]).find(|asset| asset.path == path)
 }
 
 #[cfg(test)]
@@ -54,8 +27,9 @@ mod tests {
 
     #[test]
     fn assets_are_found_by_their_paths_alone() {
-        assert!(Asset::at("/-/assets/page.css").is_some_and(|css| css.content.contains("body")));
-        assert_eq!(Asset::at("/-/assets/"), None);
-        assert_ne!(ASSETS[0].version(), ASSETS[1].version());
+        let find = |path| asset_at(path).map(|asset| asset.content);
+        assert!(find("/-/assets/base.css").is_some_and(|css| css.contains("body")));
+        assert!(find("/-/assets/page.js").is_some_and(|js| js.contains("use strict")));
+        assert_eq!(asset_at("/-/assets/"), None);
     }
 }

@@ -6,10 +6,10 @@ use relais_engine::Listing;
 use relais_http::escape::uri_path;
 use relais_http::{Response, Status, content_type};
 use relais_proto::{Entry, Kind, Refusal, TreePath};
+use relais_web::page::{Frame, Html, Nonce};
 use relais_web::{BodyWriter, ResponseBody};
 
-use super::frame::{Nonce, Visitor};
-use super::html::Html;
+use super::assets::ASSETS;
 use super::listing::FolderPage;
 use super::order::Order;
 use super::search::Search;
@@ -17,6 +17,7 @@ use crate::front::http::error::{HttpError, HttpResult};
 use crate::front::http::path::url_of;
 use crate::front::http::request::TreeRequest;
 use crate::front::http::session::HttpSession;
+use crate::front::http::uploads::INTEROP_VERSION;
 
 /// Bytes of the page that are made before they are sent.
 const PIECE: usize = 64 * 1024;
@@ -43,14 +44,22 @@ pub fn browse(
     })?;
     let user = http.session.principal().user.clone();
     let csrf = http.csrf_token();
+    let is_writable = http.session.principal().rights.can_write();
+    let parts = parts(&request.path);
     let page = FolderPage {
-        visitor: Visitor {
+        frame: Frame {
+            title: parts.last().map_or("All files", |(name, _)| name),
             user: &user,
             csrf: csrf.as_deref(),
-            is_writable: http.session.principal().rights.can_write(),
+            nonce: &nonce,
+            assets: &ASSETS,
+            attributes: &[
+                ("data-upload-draft", INTEROP_VERSION),
+                ("data-writable", if is_writable { "true" } else { "false" }),
+            ],
         },
-        nonce: &nonce,
-        parts: parts(&request.path),
+        is_writable,
+        parts: &parts,
         here: &request.request.head.target.path,
         order,
         search,
@@ -155,7 +164,7 @@ impl PageWriter<'_, '_> {
         let url = url_of(&path, entry.kind == Kind::Folder);
         let media_type = content_type::of_name(&entry.name);
         self.page.row(&mut self.html, entry, shown.trim_start_matches('/'), &url, &media_type);
-        if self.html.len() >= PIECE { self.send() } else { Ok(()) }
+        if self.html.bytes_written() >= PIECE { self.send() } else { Ok(()) }
     }
 
     fn send(&mut self) -> io::Result<()> {

@@ -1,18 +1,18 @@
 //! The page of a folder: its entries as a table, with what the script needs beside them.
 
 use relais_proto::{Entry, Kind};
+use relais_web::page::{Frame, Html, format};
 
-use super::format;
-use super::frame::{self, Nonce, Visitor};
-use super::html::Html;
+use super::breadcrumbs::breadcrumbs;
 use super::order::{Order, SortKey};
 
 /// A folder that is shown, with the URLs of the folders above.
 pub struct FolderPage<'a> {
-    pub visitor: Visitor<'a>,
-    pub nonce: &'a Nonce,
+    pub frame: Frame<'a>,
+    /// Whether the user may change the tree.
+    pub is_writable: bool,
     /// Names of the folders from the root on, and their URLs; empty for the root.
-    pub parts: Vec<(&'a str, String)>,
+    pub parts: &'a [(&'a str, String)],
     /// Path and query of the page, encoded.
     pub here: &'a str,
     pub order: Order,
@@ -23,11 +23,10 @@ pub struct FolderPage<'a> {
 impl FolderPage<'_> {
     /// Writes everything above the entries.
     pub fn begin(&self, html: &mut Html) {
-        let title = self.parts.last().map_or("All files", |(name, _)| name);
-        frame::begin(html, title, &self.visitor, self.nonce);
+        self.frame.begin(html);
         html.markup("<header>\n");
-        frame::breadcrumbs(html, &self.parts);
-        frame::account(html, &self.visitor, self.here);
+        breadcrumbs(html, self.parts);
+        self.frame.account(html, self.here);
         html.markup("</header>\n<main>\n");
         self.tools(html);
         html.markup("<p id=\"message\" class=\"message\" role=\"status\" hidden></p>\n");
@@ -73,7 +72,7 @@ impl FolderPage<'_> {
             html.markup("<p class=\"quiet\">").text(note).markup("</p>\n");
         }
         html.markup("</main>\n");
-        frame::end(html);
+        Frame::end(html);
     }
 
     fn tools(&self, html: &mut Html) {
@@ -83,7 +82,7 @@ impl FolderPage<'_> {
             .markup("aria-label=\"Search\"")
             .attribute("value", self.search.unwrap_or_default())
             .markup("></form>\n");
-        if self.visitor.is_writable && self.search.is_none() {
+        if self.is_writable && self.search.is_none() {
             html.markup("<div id=\"write-tools\" hidden>")
                 .markup("<input id=\"files\" type=\"file\" multiple hidden ")
                 .markup("aria-label=\"Files to upload\">\n")

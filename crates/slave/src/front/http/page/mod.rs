@@ -1,19 +1,14 @@
-//! The web page for people: folders, search, and the form of the login.
+//! The web page for people: folders and search.
 //!
 //! Browsing and downloading need no script. The script adds uploads and changes, by the same
 //! requests that other clients send. Only literals of the program are markup.
 
 mod assets;
+mod breadcrumbs;
 mod browse;
-mod format;
-mod frame;
-mod html;
 mod listing;
-mod login_form;
 mod order;
 mod search;
 
-pub use assets::Asset;
+pub use assets::asset_at;
 pub use browse::browse;
-pub use frame::Nonce;
-pub use login_form::login_page;

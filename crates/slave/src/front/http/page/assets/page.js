@@ -137,7 +137,7 @@
   };
 
   const addActions = () => {
-    const canWrite = document.body.dataset.writable === "true";
+    const canWrite = document.documentElement.dataset.writable === "true";
     for (const row of rows()) {
       const cell = row.querySelector(".actions");
       const { name, preview: kind } = row.dataset;
@@ -376,5 +376,5 @@
   addActions();
   addFilter();
   showLocalTimes();
-  if (document.body.dataset.writable === "true") addUploads();
+  if (document.documentElement.dataset.writable === "true") addUploads();
 })();

@@ -27,7 +27,8 @@ impl Html {
     }
 
     /// Returns the number of bytes so far.
-    pub fn len(&self) -> usize {
+    #[must_use]
+    pub fn bytes_written(&self) -> usize {
         self.bytes.len()
     }
 
@@ -49,6 +50,6 @@ mod tests {
         let written = String::from_utf8(html.take()).unwrap();
         let escaped = "&quot;&gt;&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&amp;amp;";
         assert_eq!(written, format!("<a title=\"{escaped}\">{escaped}</a>"));
-        assert_eq!(html.len(), 0);
+        assert_eq!(html.bytes_written(), 0);
     }
 }

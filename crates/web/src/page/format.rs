@@ -7,6 +7,7 @@ use relais_proto::FileTime;
 const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 
 /// Returns a size with at most three digits and its unit, such as `1.5 MiB`.
+#[must_use]
 pub fn size(bytes: u64) -> String {
     if bytes < 1024 {
         return format!("{bytes} B");
@@ -28,12 +29,14 @@ pub fn size(bytes: u64) -> String {
 }
 
 /// Returns a time in UTC, such as `2026-11-30 12:01`; none outside of the calendar's range.
+#[must_use]
 pub fn time(time: FileTime) -> Option<String> {
     let time = Timestamp::from_second(time.seconds).ok()?;
     Some(time.strftime("%Y-%m-%d %H:%M").to_string())
 }
 
 /// Returns a time as in RFC 3339 with seconds, such as `2026-11-30T12:01:00Z`.
+#[must_use]
 pub fn machine_time(time: FileTime) -> Option<String> {
     Timestamp::from_second(time.seconds).ok().map(|time| time.to_string())
 }
