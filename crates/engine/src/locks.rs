@@ -69,6 +69,41 @@ impl Session {
         }))
     }
 
+    /// Returns the paths of the locks that keep this session from changing a path.
+    ///
+    /// These are locks on the path, with `below` on all paths below it, and on its folder if the
+    /// list of members changes. Of several locks on a path the session needs to hold only one.
+    ///
+    /// # Errors
+    /// Those of [`Session::check_ready`].
+    pub fn unheld_locks(
+        &self,
+        path: &TreePath,
+        below: bool,
+        keepalive: &mut dyn KeepAlive,
+    ) -> Result<Vec<TreePath>, Refusal> {
+        self.check_ready(keepalive)?;
+        let context = &self.context;
+        context.visible(context.principal.resolve(path).and_then(|path| {
+            let mut protected = vec![path.clone()];
+            if below || context.with_catalogue(|store| store.version_at(&path))?.is_none() {
+                protected.extend(path.split_last().map(|(parent, _)| parent));
+            }
+            if below {
+                let found = context.with_catalogue(|store| store.locks_below(&path))?;
+                protected.extend(found.into_iter().map(|(path, _)| path));
+            }
+            let mut unheld = Vec::new();
+            for path in &protected {
+                unheld.extend(unheld_lock(context, path, &self.lock_tokens)?);
+            }
+            unheld.sort_unstable();
+            unheld.dedup();
+            let root = &context.principal.root;
+            Ok(unheld.iter().map(|path| path.relative_to(root).unwrap_or_default()).collect())
+        }))
+    }
+
     /// Prepares to lock a file or folder. The session fills in the name of the user. A lock lasts
     /// for [`limits::LOCK_SECONDS`] at most.
     ///
@@ -179,14 +214,24 @@ pub(crate) fn check_unlocked(
     }
     let is_new = context.with_catalogue(|store| store.version_at(path))?.is_none();
     let parent = path.split_last().map(|(parent, _)| parent).filter(|_| is_new);
-    let account = account_tag(&context.principal.user);
     for protected in [Some(path), parent.as_ref()].into_iter().flatten() {
-        let found = covering(context, protected)?;
-        if let Some((at, _)) = found.first()
-            && !found.iter().any(|(_, lock)| lock.is_held_by(account, tokens))
-        {
-            return Err(Refusal::at(at, ErrorCode::Locked, "it is locked"));
+        if let Some(at) = unheld_lock(context, protected, tokens)? {
+            return Err(Refusal::at(&at, ErrorCode::Locked, "it is locked"));
         }
     }
     Ok(())
+}
+
+/// Returns the path of a lock that covers a path, if none of these locks is held.
+fn unheld_lock(
+    context: &SessionContext,
+    path: &TreePath,
+    tokens: &[LockToken],
+) -> Result<Option<TreePath>, Refusal> {
+    let account = account_tag(&context.principal.user);
+    let found = covering(context, path)?;
+    if found.iter().any(|(_, lock)| lock.is_held_by(account, tokens)) {
+        return Ok(None);
+    }
+    Ok(found.into_iter().next().map(|(at, _)| at))
 }

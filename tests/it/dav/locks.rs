@@ -153,3 +153,71 @@ fn shared_locks_exclude_writers_without_a_token() {
     client.expect(423, "PUT", "/f", &[], "x");
     client.expect(204, "PUT", "/f", &[&format!("If: ({})", tokens[1])], "x");
 }
+
+#[test]
+fn refusals_of_all_methods_name_the_lock() {
+    let (_slave, client) = start(&[("docs/f", b"old"), ("free/x", b""), ("lone", b"")]);
+    client.lock("/docs/f", "0");
+    client.lock("/free/", "0");
+    let refused = |method, path, fields: &[&str], body, lock: &str| {
+        let reply = client.expect(423, method, path, fields, body);
+        let named = format!("<D:lock-token-submitted><D:href>{lock}</D:href></D:lock-token");
+        assert!(reply.body.contains(&named), "{method} {path}: {reply:?}");
+        assert_eq!(reply.header("content-type"), "application/xml; charset=utf-8");
+    };
+    let (long, lock) = ("x".repeat(100_000), lock_body("exclusive"));
+    refused("PUT", "/docs/f", &[], "new", "/docs/f");
+    refused("PUT", "/docs/f", &[], &long, "/docs/f");
+    refused("PUT", "/free/new", &[], "new", "/free/");
+    refused("DELETE", "/docs/f", &[], "", "/docs/f");
+    refused("DELETE", "/docs/", &[], "", "/docs/f");
+    refused("MOVE", "/docs", &["Destination: /other"], "", "/docs/f");
+    refused("MOVE", "/lone", &["Destination: /docs/f"], "", "/docs/f");
+    refused("COPY", "/lone", &["Destination: /free/new"], "", "/free/");
+    refused("MKCOL", "/free/new", &[], "", "/free/");
+    refused("LOCK", "/free/new", &[], &lock, "/free/");
+    refused("PROPPATCH", "/docs/f", &[], PROPERTY, "/docs/f");
+    let json = client.expect(423, "DELETE", "/docs/f", &["Accept: application/json"], "");
+    assert!(json.body.contains("\"locked\""), "{json:?}");
+    // The lock that the client asks to end is not that of the path.
+    let unknown = "Lock-Token: <urn:uuid:00112233-4455-6677-8899-aabbccddeeff>";
+    for field in [unknown, "Lock-Token: <opaquelocktoken:x>"] {
+        let reply = client.expect(409, "UNLOCK", "/docs/f", &[field], "");
+        assert!(reply.body.contains("<D:lock-token-matches-request-uri/>"), "{reply:?}");
+    }
+}
+
+#[test]
+fn parts_of_an_upload_need_the_lock_of_its_file() {
+    let (slave, client) = start(&[("f", b"old")]);
+    let fields = ["Upload-Complete: ?0", "Upload-Length: 3"];
+    let url = client.expect(201, "PUT", "/f", &fields, "").header("location").to_owned();
+    let token = client.lock("/f", "0");
+    let part =
+        ["Content-Type: application/partial-upload", "Upload-Offset: 0", "Upload-Complete: ?1"];
+    let with = |field: &str| -> Vec<String> {
+        part.iter().map(|part| (*part).to_owned()).chain([field.to_owned()]).collect()
+    };
+    let append = |status, field: &str| {
+        let fields = with(field);
+        let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
+        client.expect(status, "PATCH", &url, &fields, "new")
+    };
+    let refused = append(423, "X: y");
+    assert!(refused.body.contains("<D:href>/f</D:href>"), "{refused:?}");
+    append(412, "If: (<urn:uuid:00112233-4455-6677-8899-aabbccddeeff>)");
+    assert_eq!(std::fs::read(slave.root.join("f")).unwrap(), b"old");
+    append(204, &format!("If: (<{token}>)"));
+    assert_eq!(std::fs::read(slave.root.join("f")).unwrap(), b"new");
+}
+
+#[test]
+fn a_move_that_a_lock_forbids_keeps_its_target() {
+    let files: [(&str, &[u8]); 3] = [("docs/f", b"old"), ("other/x", b"x"), ("g", b"")];
+    let (slave, client) = start(&files);
+    client.lock("/docs/f", "0");
+    client.expect(423, "MOVE", "/docs/", &["Destination: /other/"], "");
+    assert!(slave.root.join("other/x").exists());
+    client.expect(204, "MOVE", "/g", &["Destination: /other/"], "");
+    assert!(slave.root.join("other").is_file());
+}

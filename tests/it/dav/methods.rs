@@ -138,3 +138,40 @@ fn a_folder_of_many_names_is_listed() {
     assert!(listed[1..].is_sorted() && listed[1200] == "/many/1199");
     assert!(reply.body.ends_with("</D:multistatus>\n"));
 }
+
+#[test]
+fn only_folders_have_a_depth() {
+    let (slave, client) = start(&[("docs/f", b"f"), ("g", b"g"), ("h", b"h")]);
+    for depth in ["Depth: 0", "Depth: 1"] {
+        client.expect(400, "DELETE", "/docs/", &[depth], "");
+        client.expect(400, "MOVE", "/docs/", &[depth, "Destination: /other"], "");
+    }
+    assert!(slave.root.join("docs/f").exists());
+    client.expect(204, "DELETE", "/g", &["Depth: 0"], "");
+    client.expect(201, "MOVE", "/h", &["Depth: 0", "Destination: /i"], "");
+    client.expect(201, "MOVE", "/docs/", &["Depth: Infinity", "Destination: /other"], "");
+    let token = client.lock("/i", "0");
+    let refresh = [&format!("If: (<{token}>)")[..], "Depth: 1"];
+    client.expect(200, "LOCK", "/i", &refresh, "");
+}
+
+#[test]
+fn a_folder_is_copied_but_for_paths_that_are_too_long() {
+    // A path has at most 4096 bytes, so what is deep fits no more below a longer name.
+    let deep = vec!["x".repeat(240); 16].join("/");
+    let file = format!("a/{deep}/f");
+    let (slave, client) = start(&[(&file, b"f"), ("a/g", b"g")]);
+    let long = "y".repeat(250);
+    let reply = client.expect(207, "COPY", "/a/", &[&format!("Destination: /{long}")], "");
+    let failed = format!("<D:href>/{long}/{deep}/</D:href><D:status>HTTP/1.1 409 Conflict");
+    assert!(reply.body.contains(&failed), "{reply:?}");
+    assert_eq!(paths(&reply.body).len(), 1, "{reply:?}");
+    assert_eq!(std::fs::read(slave.root.join(&long).join("g")).unwrap(), b"g");
+    // A removal and a move are one change: they are made as a whole, or not at all.
+    client.lock(&format!("/{file}"), "0");
+    for (method, field) in [("DELETE", "X: y"), ("MOVE", "Destination: /b")] {
+        let reply = client.expect(423, method, "/a/", &[field], "");
+        assert!(reply.body.contains(&format!("<D:href>/{file}</D:href>")), "{reply:?}");
+        assert!(slave.root.join("a/g").exists() && !slave.root.join("b").exists());
+    }
+}

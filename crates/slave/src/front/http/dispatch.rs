@@ -1,7 +1,6 @@
 //! Chooses the handler of a request by its path and method. It has no other rule.
 
 use relais_http::{Method, Status};
-use relais_proto::TreePath;
 
 use super::dav;
 use super::error::{HttpError, HttpResult};
@@ -26,19 +25,20 @@ pub fn run(http: &mut HttpSession, request: &CheckedRequest) -> HttpResult {
 }
 
 fn tree(http: &mut HttpSession, request: &TreeRequest<'_>) -> HttpResult {
-    dav::apply_if(http, &request.request.head, &request.path)?;
-    match &request.request.head.method {
+    let head = &request.request.head;
+    dav::apply_if(http, head, &request.path)?;
+    let answered = match &head.method {
         Method::Get | Method::Head => files::get::get(http, request),
         Method::Put => files::put::put(http, request),
         Method::Delete => files::delete::delete(http, request),
         Method::Options => files::options::options(http, request),
         _ => dav::run(http, request),
-    }
+    };
+    answered.map_err(|error| dav::name_locks(http, head, &request.path, error))
 }
 
 /// The server's own pages. Those without a session are answered in the pool.
 fn own(http: &mut HttpSession, request: &CheckedRequest, parts: &[String]) -> HttpResult {
-    dav::apply_if(http, &request.head, &TreePath::root())?;
     match parts {
         [page, token] if page == "uploads" => uploads::resource(http, request, token),
         _ => Err(HttpError::status(Status::NOT_FOUND, "no such page")),

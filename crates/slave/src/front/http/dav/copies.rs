@@ -3,6 +3,7 @@
 use relais_dav::{DavError, Depth, Multistatus, depth};
 use relais_engine::{CopyRequest, Located};
 use relais_http::Status;
+use relais_http::escape::uri_path;
 use relais_proto::{
     Endpoint, Entry, ErrorCode, Expect, IfMatch, Kind, PutRequest, Refusal, TreePath,
 };
@@ -28,7 +29,7 @@ pub fn copy(request: &mut DavRequest<'_>) -> DavResult {
     let target = Target::of(request)?;
     target.clear(request)?;
     if target.source.kind == Kind::File {
-        copy_file(request, &target.from, &target.to)?;
+        copy_file(request, &target.from, &target.to, target.expect)?;
         return Ok(DavAnswer::empty(target.done()));
     }
     copy_folder(request, &target.from, &target.to)?;
@@ -40,14 +41,14 @@ pub fn copy(request: &mut DavRequest<'_>) -> DavResult {
         return Ok(DavAnswer::empty(target.done()));
     }
     let mut out = Multistatus::new();
-    for (path, kind, status) in failures {
-        out.status(&url_of(&path, kind == Kind::Folder), status, None);
+    for (url, status) in failures {
+        out.status(&url, status, None);
     }
     Ok(DavAnswer::xml(Status::MULTI_STATUS, out.finish()))
 }
 
-/// A member that could not be copied: its path at the target.
-type FailedMember = (TreePath, Kind, Status);
+/// A member that could not be copied: its URL at the target, and why.
+type FailedMember = (String, Status);
 
 /// Copies what is in a folder. What cannot be copied is left out, with what is in it.
 fn copy_members(
@@ -65,11 +66,11 @@ fn copy_members(
             for Entry { name, kind, .. } in entries {
                 // A path may become too long for its new place.
                 let (Ok(inner), Ok(copied)) = (from.join(&name), to.join(&name)) else {
-                    failures.push((to.clone(), Kind::Folder, Status::CONFLICT));
+                    failures.push((url_in(&to, &name, kind), Status::CONFLICT));
                     continue;
                 };
                 let result = match kind {
-                    Kind::File => copy_file(request, &inner, &copied),
+                    Kind::File => copy_file(request, &inner, &copied, Expect::Any),
                     Kind::Folder => copy_folder(request, &inner, &copied),
                 };
                 match result {
@@ -80,12 +81,20 @@ fn copy_members(
                     Err(refusal) if ends_copy(refusal.code) || failures.len() >= FAILURES => {
                         return Err(refusal);
                     }
-                    Err(refusal) => failures.push((copied, kind, status_of(refusal.code))),
+                    Err(refusal) => {
+                        failures.push((url_in(&to, &name, kind), status_of(refusal.code)));
+                    }
                 }
             }
         }
     }
     Ok(failures)
+}
+
+/// Returns the URL of a member of a folder. Its path may be longer than those of the tree.
+fn url_in(folder: &TreePath, name: &str, kind: Kind) -> String {
+    let member = uri_path(std::iter::once(name), kind == Kind::Folder);
+    format!("{}{member}", url_of(folder, false).trim_end_matches('/'))
 }
 
 /// Whether no further member can be copied after this error.
@@ -132,18 +141,23 @@ fn copy_folder(
 }
 
 /// Copies a file with its properties.
-fn copy_file(request: &mut DavRequest<'_>, from: &TreePath, to: &TreePath) -> Result<(), Refusal> {
+fn copy_file(
+    request: &mut DavRequest<'_>,
+    from: &TreePath,
+    to: &TreePath,
+    expect: Expect,
+) -> Result<(), Refusal> {
     let copy = CopyRequest {
         id: HttpSession::change_id()?,
         from: from.clone(),
         to: to.clone(),
         if_match: IfMatch::Any,
-        expect: Expect::Any,
+        expect,
         copies: 0,
     };
     match request.http.session.copy(copy, &mut request.http.keepalive())? {
         Located::Here(change) => request.http.commit(change).map(drop),
-        Located::Elsewhere(holders) => copy_from_holders(request, (from, to), holders),
+        Located::Elsewhere(holders) => copy_from_holders(request, (from, to), expect, holders),
     }
 }
 
@@ -151,6 +165,7 @@ fn copy_file(request: &mut DavRequest<'_>, from: &TreePath, to: &TreePath) -> Re
 fn copy_from_holders(
     request: &mut DavRequest<'_>,
     (from, to): (&TreePath, &TreePath),
+    expect: Expect,
     holders: Vec<Endpoint>,
 ) -> Result<(), Refusal> {
     let entry = request.http.entry(from)?.0;
@@ -162,7 +177,7 @@ fn copy_from_holders(
         size: Some(entry.size),
         mtime: Some(entry.mtime),
         mode: Some(entry.mode),
-        expect: Expect::Any,
+        expect,
         copies: 0,
     };
     let keepalive = &mut request.http.keepalive();

@@ -1,8 +1,8 @@
 //! Why a WebDAV request fails, and the answer that says so.
 
-use relais_dav::{Condition, DavError, error_body};
-use relais_http::{RequestHead, Status};
-use relais_proto::{ErrorCode, Refusal, TreePath};
+use relais_dav::{DavError, error_body};
+use relais_http::RequestHead;
+use relais_proto::{Refusal, TreePath};
 
 use crate::front::http::answer::Answer;
 use crate::front::http::error::HttpError;
@@ -36,10 +36,6 @@ impl DavFailure {
     /// Returns the answer to a request with this head.
     pub fn into_error(self, head: &RequestHead) -> HttpError {
         let (error, paths) = match self {
-            Self::Refused(refusal) if refusal.code == ErrorCode::Locked => {
-                let condition = Condition::LockTokenSubmitted;
-                (DavError::with_condition(Status::LOCKED, condition, refusal.message), Vec::new())
-            }
             Self::Refused(refusal) => return refusal.into(),
             Self::Dav(error, paths) => (error, paths),
         };

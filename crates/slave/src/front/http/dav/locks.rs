@@ -21,17 +21,15 @@ use crate::front::http::session::HttpSession;
 
 /// LOCK (RFC 4918, section 9.10): with a body a new lock, without one more time for a lock.
 pub fn lock(request: &mut DavRequest<'_>) -> DavResult {
-    let is_deep = match depth(request.header("Depth"))? {
-        Depth::Zero => false,
-        Depth::Infinity => true,
-        Depth::One => {
-            return Err(DavError::new(Status::BAD_REQUEST, "Depth is 0 or infinity").into());
-        }
-    };
     let seconds = timeout(request.header("Timeout"), limits::LOCK_SECONDS);
-    match LockInfo::parse(&request.body)? {
-        None => refresh(request, seconds),
-        Some(info) => lock_anew(request, info, is_deep, seconds),
+    let Some(info) = LockInfo::parse(&request.body)? else {
+        // A refresh has no depth (RFC 4918, section 9.10.3).
+        return refresh(request, seconds);
+    };
+    match depth(request.header("Depth"))? {
+        Depth::Zero => lock_anew(request, info, false, seconds),
+        Depth::Infinity => lock_anew(request, info, true, seconds),
+        Depth::One => Err(DavError::new(Status::BAD_REQUEST, "Depth is 0 or infinity").into()),
     }
 }
 

@@ -9,6 +9,7 @@ mod copies;
 mod destination;
 mod failure;
 mod folders;
+mod locked;
 mod locks;
 mod moves;
 mod properties;
@@ -19,6 +20,7 @@ mod targets;
 mod tokens;
 
 pub use conditions::apply_if;
+pub use locked::name_locks;
 
 use std::io;
 

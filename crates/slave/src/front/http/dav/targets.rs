@@ -19,6 +19,8 @@ pub struct Target {
     pub to: TreePath,
     /// What is there now, and is replaced.
     pub replaced: Option<Entry>,
+    /// What a file that is copied there has to replace.
+    pub expect: Expect,
 }
 
 impl Target {
@@ -41,7 +43,8 @@ impl Target {
             let text = "the target exists, and Overwrite is F";
             return Err(DavError::new(Status::PRECONDITION_FAILED, text).into());
         }
-        Ok(Self { from, source, to, replaced })
+        let expect = if overwrite { Expect::Any } else { Expect::Absent };
+        Ok(Self { from, source, to, replaced, expect })
     }
 
     /// Removes what is at the target, unless a file replaces a file, which is one change.

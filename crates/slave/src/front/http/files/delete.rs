@@ -12,10 +12,6 @@ use crate::front::http::session::HttpSession;
 /// Removes a file, or a folder with everything in it.
 pub fn delete(http: &mut HttpSession, request: &TreeRequest<'_>) -> HttpResult {
     let headers = &request.request.head.headers;
-    if headers.get("depth").is_some_and(|depth| !depth.eq_ignore_ascii_case("infinity")) {
-        let text = "a folder is removed with everything in it: Depth is infinity";
-        return Err(HttpError::status(Status::BAD_REQUEST, text));
-    }
     let conditions = Preconditions::parse(headers)?;
     let found = http.entry(&request.path)?;
     let entry = &found.0;
@@ -23,6 +19,11 @@ pub fn delete(http: &mut HttpSession, request: &TreeRequest<'_>) -> HttpResult {
         return Err(HttpError::status(Status::NOT_FOUND, "no such folder"));
     }
     let is_folder = entry.kind == Kind::Folder;
+    let depth = headers.get("depth").unwrap_or("infinity");
+    if is_folder && !depth.eq_ignore_ascii_case("infinity") {
+        let text = "a folder is removed with everything in it: Depth is infinity";
+        return Err(HttpError::status(Status::BAD_REQUEST, text));
+    }
     let expect = expected(http, &request.path, &conditions, Some(&found))?;
     let (id, keepalive) = (HttpSession::change_id()?, &mut http.keepalive());
     let change = http.session.remove(id, &request.path, is_folder, expect, keepalive)?;

@@ -7,6 +7,7 @@ use super::create::inconsistent;
 use super::fields::{PART_TYPE, UploadFields, add_completeness, add_progress, upload_limit};
 use super::token::{UploadToken, from_text};
 use crate::front::http::answer::Answer;
+use crate::front::http::dav;
 use crate::front::http::error::{HttpError, HttpResult};
 use crate::front::http::files::receive::{BodyDigests, FailedUpload, receive};
 use crate::front::http::files::store::{UploadEnd, store};
@@ -19,7 +20,8 @@ const METHODS: &str = "HEAD, PATCH, DELETE, OPTIONS";
 /// Answers a request for an upload.
 pub fn resource(http: &mut HttpSession, request: &CheckedRequest, text: &str) -> HttpResult {
     let token = open(http, text)?;
-    match &request.head.method {
+    dav::apply_if(http, &request.head, &token.path)?;
+    let answered = match &request.head.method {
         Method::Head => progress(http, request, &token),
         Method::Patch => append(http, request, &token),
         Method::Delete => cancel(http, request, &token),
@@ -28,7 +30,8 @@ pub fn resource(http: &mut HttpSession, request: &CheckedRequest, text: &str) ->
             http.respond(request, response.with("Accept-Patch", PART_TYPE), &[])
         }
         _ => Err(HttpError::NotAllowed(METHODS)),
-    }
+    };
+    answered.map_err(|error| dav::name_locks(http, &request.head, &token.path, error))
 }
 
 /// Opens the token of an upload of this user on this slave.
