@@ -214,7 +214,7 @@ mod tests {
     fn the_rights_byte_is_that_of_older_tickets() {
         let (_temp, key, _) = keys();
         let cluster = key.cluster_id();
-        let at = 1 + 16 + 1 + "ann".len();
+        let at = 1 + 16 + 2 + "ann".len();
         for (byte, rights) in [(0, Rights::Read), (1, Rights::Write), (2, Rights::Admin)] {
             let bytes = Ticket { rights, ..ticket(cluster) }.mint(&key);
             assert_eq!(bytes[at], byte);

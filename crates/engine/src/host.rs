@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
+use relais_auth::EndedTickets;
 use relais_os::Received;
 use relais_proto::{FolderId, Lsn, Metrics, TreePath};
 use relais_storage::upload_table::UploadTable;
@@ -30,6 +31,8 @@ pub trait Host: Send + Sync {
     fn generation(&self) -> u64;
     /// Returns the time by which logins end, in milliseconds since 1970 UTC.
     fn now_ms(&self) -> u64;
+    /// Returns the tickets whose users have logged out.
+    fn ended_tickets(&self) -> EndedTickets<'_>;
     /// Whether the slave gives its sessions up.
     fn is_draining(&self) -> bool;
     /// Returns how long the link to the master has been down; none if it is up or never was.

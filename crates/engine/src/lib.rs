@@ -58,7 +58,9 @@ pub use host::{Host, MOST_PENDING, ProposalChannel};
 pub use keep_alive::KeepAlive;
 pub use listing::Listing;
 pub use locks::FoundLock;
-pub use login::{Authenticator, LoginDecision, LoginPolicy, LoginProgress, SecretSource};
+pub use login::{
+    Authenticator, LoginDecision, LoginPolicy, LoginProgress, SecretSource, check_not_logged_out,
+};
 pub use login_renewal::LoginRenewer;
 pub use owner::Owner;
 pub use path_upload::{PathUpload, PendingUpload, UploadStart};

@@ -114,6 +114,7 @@ impl<S: SecretSource> Authenticator<S> {
         let Ticket { user, rights, root, generation, ends_ms, .. } =
             Ticket::check(ticket, &key, key.cluster_id(), now, generation)
                 .map_err(|e| bad_ticket(e.to_string()))?;
+        check_not_logged_out(&user, ticket, host)?;
         let principal = Principal::new(user, address);
         Ok(Principal { root, rights, seen_lsn: lsn, generation, ends_ms, ..principal })
     }
@@ -249,7 +250,8 @@ impl<S: SecretSource> Authenticator<S> {
         let key = self.secrets.key();
         let opened = key.map(|key| Ticket::open(ticket, &key, key.cluster_id()));
         match opened {
-            Some(Ok(_)) => {
+            Some(Ok(Ticket { user, .. })) => {
+                check_not_logged_out(&user, ticket, host)?;
                 let answer = master.ask(MasterQuery::Renew { ticket, address })?;
                 Ok(LoginProgress::Pending(answer.into()))
             }
@@ -390,6 +392,17 @@ impl LocalPolicy<'_> {
 
 fn bad_ticket(why: String) -> Refusal {
     Refusal::new(ErrorCode::BadTicket, why)
+}
+
+/// Checks that the user has not logged out with this ticket.
+///
+/// # Errors
+/// [`ErrorCode::BadTicket`].
+pub fn check_not_logged_out(user: &str, ticket: &[u8], host: &dyn Host) -> Result<(), Refusal> {
+    if host.ended_tickets().contains(user, ticket) {
+        return Err(bad_ticket("this login has ended: its user has logged out".to_owned()));
+    }
+    Ok(())
 }
 
 fn principal_of(user: AuthenticatedUser, address: IpAddr, host: &dyn Host) -> Principal {

@@ -348,3 +348,25 @@ fn native_logins_are_not_renewed() {
     assert_eq!(slave.renew(&mut session), Some(ErrorCode::BadTicket));
     assert!(slave.master.queries.lock().unwrap().is_empty());
 }
+
+#[test]
+fn a_ticket_is_refused_after_the_log_out() {
+    let slave = Slave::in_cluster();
+    let (ticket, other) = (ticket(Rights::Write, 0, 0), ticket(Rights::Read, 0, 0));
+    let host = slave.fixture.engine.host();
+    let check = |ticket: &[u8]| {
+        let native = slave.logins.check_ticket(ticket, Lsn::default(), LOOPBACK, host);
+        let cookie = slave.logins.resume_by_ticket(ticket, LOOPBACK, host).map(|_| ());
+        let codes = (native.err().map(|e| e.code), cookie.err().map(|e| e.code));
+        assert_eq!(codes.0, codes.1);
+        codes.0
+    };
+    assert_eq!((check(&ticket), check(&other)), (None, None));
+    host.ended_tickets().add("ann", &ticket, u64::MAX);
+    assert_eq!((check(&ticket), check(&other)), (Some(ErrorCode::BadTicket), None));
+    // The master, which may not know of it, is not asked for another one.
+    slave.set_generation(1);
+    let renewed = slave.logins.resume_by_ticket(&ticket, LOOPBACK, host).map(|_| ());
+    assert_eq!(renewed.unwrap_err().code, ErrorCode::BadTicket);
+    assert!(slave.master.queries.lock().unwrap().is_empty());
+}

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use relais_auth::EndedTickets;
 use relais_engine::{Host, Owner, ProposalChannel, Protocol};
 use relais_os::ProcessMailbox;
 use relais_proto::{Lsn, Metrics, TreePath};
@@ -60,6 +61,10 @@ impl Host for WorkerHost {
 
     fn now_ms(&self) -> u64 {
         self.scoreboard().master_ms()
+    }
+
+    fn ended_tickets(&self) -> EndedTickets<'_> {
+        EndedTickets::new(self.scoreboard().ended_tickets)
     }
 
     fn is_draining(&self) -> bool {

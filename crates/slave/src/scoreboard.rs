@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use relais_auth::FailedLogins;
+use relais_auth::{EndedTickets, FailedLogins};
 use relais_proto::{Confinement, Metrics, metric};
 use relais_storage::{
     ReplicaProgress, monotonic_ms,
@@ -101,6 +101,8 @@ pub struct Scoreboard {
     pub progress: Arc<ReplicaProgress>,
     /// The table of failed logins.
     pub failed_logins: &'static [AtomicU64],
+    /// The table of tickets whose users have logged out.
+    pub ended_tickets: &'static [AtomicU64],
     /// The master's time less [`monotonic_ms`], in two's complement; 0: the master was never heard.
     master_offset: &'static AtomicU64,
     generation: &'static AtomicU64,
@@ -150,6 +152,7 @@ impl Scoreboard {
             uploads: Arc::new(UploadTable::new(uploads, shared_words)?),
             progress: Arc::new(ReplicaProgress::new(shared_words)?),
             failed_logins: shared_words(FailedLogins::SLOTS)?,
+            ended_tickets: shared_words(EndedTickets::WORDS)?,
             master_offset: &words[0],
             generation: &words[1],
             copies: &words[2],

@@ -133,6 +133,7 @@ fn a_cookie_is_a_login_until_it_is_given_up() {
     let answer = logout(&[&cookie, form], format!("csrf={token}").as_bytes());
     assert_eq!(answer.status, 204);
     assert!(answer.header("set-cookie").unwrap().contains("Max-Age=0"));
+    let (cookie, _) = log_in(addr);
     operate(&slave.dir, &["passwd", "ann"], "other");
     crate::harness::eventually(SOON, "the cookie is refused", || {
         (get(addr, &[&cookie]).status == 401).then_some(())
@@ -191,5 +192,27 @@ fn other_sites_change_nothing() {
         assert_eq!(answer.status, status, "{fields:?}: {}", answer.text());
         assert_eq!(slave.root.join("g").exists(), status != 403);
         assert!(answer.headers.iter().all(|(name, _)| !name.starts_with("Access-Control")));
+    }
+}
+
+#[test]
+fn a_log_out_ends_the_cookie_in_all_workers() {
+    let (_slave, addr) = with_account(&["--workers", "3"]);
+    let (cookie, token) = log_in(addr);
+    let (other, _) = log_in(addr);
+    // Connections to several workers, whose caches and sessions know the login.
+    let mut clients: Vec<_> = (0..12).map(|_| HttpTestClient::connect(addr)).collect();
+    for client in &mut clients {
+        assert_eq!(client.request("GET /f", &[&cookie], &[]).status, 200);
+    }
+    let csrf = format!("X-CSRF-Token: {token}");
+    let answer = HttpTestClient::connect(addr).request("POST /-/logout", &[&cookie, &csrf], &[]);
+    assert_eq!(answer.status, 204);
+    for client in &mut clients {
+        assert_eq!(client.request("GET /f", &[&cookie], &[]).status, 401);
+    }
+    for _ in 0..12 {
+        assert_eq!(get(addr, &[&cookie]).status, 401);
+        assert_eq!(get(addr, &[&other]).status, 200, "another login of the same user goes on");
     }
 }

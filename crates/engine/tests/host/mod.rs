@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use relais_auth::EndedTickets;
 use relais_cluster::{Entry, FileContent};
 use relais_engine::{
     Engine, EngineSettings, Host, KeepAlive, Owner, PreparedChange, Principal, ProposalChannel,
@@ -144,6 +145,7 @@ pub struct TestState {
     /// Generation of the accounts.
     pub generation: AtomicU64,
     pub now_ms: AtomicU64,
+    pub ended_tickets: Vec<AtomicU64>,
     uploads: UploadTable,
     pub opened: Mutex<Vec<WriterEnd>>,
     /// Whether uploads are pending on another slave.
@@ -199,6 +201,10 @@ impl Host for TestHost {
 
     fn is_halted(&self) -> bool {
         false
+    }
+
+    fn ended_tickets(&self) -> EndedTickets<'_> {
+        EndedTickets::new(&self.0.ended_tickets)
     }
 
     fn uploads(&self) -> &UploadTable {
@@ -268,6 +274,9 @@ impl Fixture {
             applied: AtomicU64::new(1),
             generation: AtomicU64::new(0),
             now_ms: AtomicU64::new(1),
+            ended_tickets: std::iter::repeat_with(AtomicU64::default)
+                .take(EndedTickets::WORDS)
+                .collect(),
             uploads: UploadTable::new(limits, map).unwrap(),
             opened: Mutex::default(),
             elsewhere: Mutex::new(Some(false)),

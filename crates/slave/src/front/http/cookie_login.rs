@@ -136,8 +136,11 @@ impl FormLogin {
         }
     }
 
-    /// Returns the answer that removes the cookie, and the user's login from the cache.
+    /// Ends the login of the cookie, and returns the answer that removes it.
     fn logged_out(&self, context: &HttpContext) -> Answer {
+        if let Credentials::Cookie(cookie) = &self.request.credentials {
+            context.cookies.end(cookie, &context.service.host);
+        }
         context.forget(&self.request.credentials, self.request.client);
         match context.cookies.login_name() {
             Some(name) => self.answer_with_cookie(name, String::new(), Duration::ZERO),

@@ -7,15 +7,15 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use relais_auth::{
-    AuthenticatedUser, ClusterKey, SecretFileError, Ticket, csrf_token, is_csrf_token, seal, unseal,
+    AuthenticatedUser, ClusterKey, SecretFileError, Ticket, cookie_name, csrf_token, is_csrf_token,
+    login_cookie_name, seal, ticket_of_cookie, ticket_to_cookie, unseal,
 };
-use relais_engine::{Credential, Host, LoginProgress, Principal, SecretSource};
-use relais_proto::{ClusterId, ErrorCode, Refusal};
+use relais_engine::{
+    Credential, Host, LoginProgress, Principal, SecretSource, check_not_logged_out,
+};
+use relais_proto::{ClusterId, ErrorCode, Refusal, limits};
 
-use super::limits::COOKIE;
 use crate::front::native::login::LoginService;
 
 /// Name of the file with the key of a standalone slave, in its own folder.
@@ -57,22 +57,16 @@ impl Cookies {
         })
     }
 
-    fn name(&self, prefix: &str) -> Option<String> {
-        let (_, id) = self.key()?;
-        let digits: String = id.0[..4].iter().map(|byte| format!("{byte:02x}")).collect();
-        Some(format!("{prefix}-{digits}"))
-    }
-
     /// Returns the name of the login cookie.
     #[must_use]
     pub fn login_name(&self) -> Option<String> {
-        self.name("relais")
+        self.key().map(|(_, id)| login_cookie_name(id))
     }
 
     /// Returns the name of the cookie with the latest change that the browser has seen.
     #[must_use]
     pub fn change_name(&self) -> Option<String> {
-        self.name("relais-change")
+        self.key().map(|(_, id)| cookie_name("relais-change", id))
     }
 
     /// Returns the login cookie of a user who has logged in with a password.
@@ -95,11 +89,8 @@ impl Cookies {
             }
             _ => return Err(unsupported("this login cannot be kept in a cookie")),
         };
-        let value = URL_SAFE_NO_PAD.encode(ticket);
-        if value.len() > COOKIE {
-            return Err(unsupported("the root folder of this user is too long for a cookie"));
-        }
-        Ok(value)
+        let too_long = || unsupported("the root folder of this user is too long for a cookie");
+        ticket_to_cookie(&ticket).ok_or_else(too_long)
     }
 
     /// Continues the login of a cookie.
@@ -113,7 +104,7 @@ impl Cookies {
         host: &dyn Host,
     ) -> Result<LoginProgress, Refusal> {
         let bad = |why: &str| Refusal::new(ErrorCode::BadTicket, why);
-        let ticket = URL_SAFE_NO_PAD.decode(cookie).map_err(|_| bad("the cookie is malformed"))?;
+        let ticket = ticket_of_cookie(cookie).ok_or_else(|| bad("the cookie is malformed"))?;
         let authenticator = &self.service.authenticator;
         let Some((key, server)) = &self.own else {
             return authenticator.resume_by_ticket(&ticket, address, host);
@@ -125,6 +116,37 @@ impl Cookies {
         let principal =
             authenticator.resume_account(&ticket.user, ticket.password_id, address, host)?;
         Ok(LoginProgress::Admitted(principal))
+    }
+
+    /// Checks that the user of a login cookie has not logged out; a wrong cookie passes.
+    ///
+    /// Workers that remember the login, and sessions that are open, notice a log-out by it.
+    ///
+    /// # Errors
+    /// [`ErrorCode::BadTicket`].
+    pub fn check_not_logged_out(&self, cookie: &str, host: &dyn Host) -> Result<(), Refusal> {
+        match self.ticket(cookie) {
+            Some((bytes, ticket)) => check_not_logged_out(&ticket.user, &bytes, host),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes a login cookie useless, in all workers of this slave.
+    pub fn end(&self, cookie: &str, host: &dyn Host) {
+        if let Some((bytes, ticket)) = self.ticket(cookie) {
+            // The master renews a ticket for this time after its end.
+            let time = u64::try_from(limits::TICKET_TIME.as_millis()).unwrap_or(u64::MAX);
+            let ends_ms = ticket.ends_ms.saturating_add(time);
+            host.ended_tickets().add(&ticket.user, &bytes, ends_ms);
+        }
+    }
+
+    /// Returns the ticket that a login cookie is, if this server or its master has signed it.
+    fn ticket(&self, cookie: &str) -> Option<(Vec<u8>, Ticket)> {
+        let (key, server) = self.key()?;
+        let bytes = ticket_of_cookie(cookie)?;
+        let ticket = Ticket::open(&bytes, &key, server).ok()?;
+        Some((bytes, ticket))
     }
 
     /// Seals the state of an upload, which its URL has.

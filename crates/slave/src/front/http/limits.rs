@@ -10,8 +10,6 @@ pub const NEXT_REQUEST_TIME: Duration = Duration::from_secs(1);
 pub const LOGIN_CACHE: usize = 1024;
 /// Time for which it remembers them.
 pub const LOGIN_CACHE_TIME: Duration = Duration::from_secs(5 * 60);
-/// Longest value of a cookie in bytes. Browsers drop cookies of more than 4,096 bytes.
-pub const COOKIE: usize = 4000;
 /// Seconds after which a client may try again, where the refusal does not say.
 pub const RETRY_AFTER: u16 = 2;
 /// Most entries of one page while a folder is walked through for an archive.

@@ -137,6 +137,7 @@ impl HttpLogin {
         let (authenticator, host) =
             (&self.context.service.authenticator, &self.context.service.host);
         let address = client.address.ip();
+        self.context.check_not_logged_out(credentials)?;
         if let Some(found) = cached_credentials(credentials).and_then(|text| {
             self.context.logins.get(text, address, host.generation(), Instant::now())
         }) {
@@ -228,6 +229,19 @@ impl HttpContext {
         }
         let why = "passwords are accepted over TLS alone; use https";
         Err(Refusal::new(ErrorCode::TlsNeeded, why))
+    }
+
+    /// Checks that the user of a request has not logged out.
+    ///
+    /// # Errors
+    /// [`ErrorCode::BadTicket`].
+    pub(super) fn check_not_logged_out(&self, credentials: &Credentials) -> Result<(), Refusal> {
+        match credentials {
+            Credentials::Cookie(cookie) => {
+                self.cookies.check_not_logged_out(cookie, &self.service.host)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn remember(&self, request: &CheckedRequest, principal: &Principal) {
