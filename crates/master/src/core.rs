@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use log::{debug, info, warn};
+use log::{Level, debug};
 use parking_lot::Mutex;
 use relais_auth::{
     AuthenticatedUser, ClusterKey, FailedLogins, LiveAccounts, LocalLoginState, PasswordVerifier,
@@ -20,18 +20,20 @@ use relais_cluster::{
     HttpRequester, JoinRequest, LinkId, NoSlave, Registry, SlaveAddresses, SlaveStateChange,
     same_host,
 };
-use relais_coordinator::{OrderCommand, OrderHandle, SharedOrderStatus};
+use relais_coordinator::{OrderCommand, OrderHandle, OrderStatus, SharedOrderStatus};
 use relais_proto::{
     ClusterId, ErrorCode, FolderId, Heartbeat, LinkMessage, Login, PathPage, Refusal, Registration,
     Reply, SlaveId, SlaveReport, SlaveState, TreePage, sanitize,
 };
 
 use crate::certifier::Certifier;
+use crate::events::EventLog;
 use crate::forwarded_logins::ForwardedLogins;
 use crate::http_config::HttpConfig;
 use crate::linked_slaves::LinkedSlaves;
 use crate::open_links::OpenLinks;
 use crate::queries::Queries;
+use crate::status::Report;
 
 /// Retry delay of a client in seconds while no slave is in service.
 const RETRY_AFTER: u16 = 1;
@@ -67,6 +69,8 @@ pub(crate) struct Core {
     pub slaves: LinkedSlaves,
     pub order: OrderHandle,
     pub order_status: Arc<SharedOrderStatus>,
+    /// What has happened lately.
+    pub events: EventLog,
     /// Open queries for slaves' trees.
     pub queries: Queries<TreePage>,
     /// Open queries for lists of paths.
@@ -124,6 +128,7 @@ impl Core {
             slaves: LinkedSlaves::default(),
             order,
             order_status: Arc::default(),
+            events: EventLog::default(),
             queries: Queries::default(),
             lists: Queries::default(),
             scrubs: AtomicU64::new(0),
@@ -162,8 +167,13 @@ impl Core {
     ) -> Reply {
         let client = ConnectionAddrs::new(peer.ip(), local.ip());
         let writes = user.rights.can_write();
-        let slaves =
-            self.registry.lock().redirect(client, &login.avoid, login.prefer, writes, self.now());
+        let slaves = self.registry.lock().redirect(
+            client,
+            &login.avoid,
+            login.prefer,
+            writes,
+            self.uptime(),
+        );
         match slaves {
             Ok(slaves) => {
                 debug!(
@@ -212,7 +222,7 @@ impl Core {
 
     /// Whether a slave is in service.
     pub fn has_service(&self) -> bool {
-        self.registry.lock().has_service(self.now())
+        self.registry.lock().has_service(self.uptime())
     }
 
     /// Selects the slaves for an HTTP request, among those whose folder `can_serve` accepts.
@@ -224,7 +234,7 @@ impl Core {
         requester: HttpRequester,
         can_serve: impl Fn(FolderId) -> bool,
     ) -> Result<Vec<HttpEndpoint>, NoSlave> {
-        self.registry.lock().http_slaves(requester, |_, folder| can_serve(folder), self.now())
+        self.registry.lock().http_slaves(requester, |_, folder| can_serve(folder), self.uptime())
     }
 
     /// Registers a slave on a link, and returns its addresses.
@@ -256,7 +266,7 @@ impl Core {
             lsn: wish.lsn,
         };
         loop {
-            let result = self.registry.lock().register(joining.clone(), self.now());
+            let result = self.registry.lock().register(joining.clone(), self.uptime());
             match result {
                 Ok(replaced) => {
                     replaced.iter().for_each(|old| self.open_links.shut(*old));
@@ -306,7 +316,7 @@ impl Core {
     /// Passes a heartbeat to the registry. A draining slave gets no clients, whatever it reports.
     fn note(&self, link: LinkId, heartbeat: Heartbeat, draining: bool) -> bool {
         let state = if draining { SlaveState::Draining } else { heartbeat.state };
-        self.registry.lock().record_heartbeat(link, Heartbeat { state, ..heartbeat }, self.now())
+        self.registry.lock().record_heartbeat(link, Heartbeat { state, ..heartbeat }, self.uptime())
     }
 
     /// Handles the end of a slave's link.
@@ -349,19 +359,31 @@ impl Core {
 
     /// Reports on all slaves, with addresses for an operator at this viewpoint.
     pub fn reports(&self, asker: ConnectionAddrs) -> Vec<SlaveReport> {
-        let mut reports = self.registry.lock().reports(asker, self.now());
+        let mut reports = self.registry.lock().reports(asker, self.uptime());
         let settings = self.settings.lock();
         reports.retain(|report| !settings.forgotten.contains(&report.id));
         reports
     }
 
-    /// Logs changes of slaves' states since the last call.
-    pub fn announce(&self) {
-        let notices = self.registry.lock().notices(self.now());
-        notices.iter().for_each(log_notice);
+    /// Reports on the cluster, with addresses for an operator at this viewpoint.
+    pub fn report(&self, asker: ConnectionAddrs) -> Report {
+        let OrderStatus { lsn, halted, lost, removals } = self.order_status.get();
+        let halted = halted.map_or_else(String::new, |halt| halt.why().to_owned());
+        let (removals, removals_cap) = removals;
+        Report { lsn, slaves: self.reports(asker), halted, lost, removals, removals_cap }
     }
 
-    fn now(&self) -> Duration {
+    /// Records changes of slaves' states since the last call.
+    pub fn announce(&self) {
+        let notices = self.registry.lock().notices(self.uptime());
+        for notice in &notices {
+            let (level, text) = describe(notice);
+            self.events.record(level, text);
+        }
+    }
+
+    /// The time since the start of the master.
+    pub fn uptime(&self) -> Duration {
         self.started.elapsed()
     }
 }
@@ -400,16 +422,18 @@ fn resolve(advertise: &str) -> Result<Vec<SocketAddr>, Refusal> {
     }
 }
 
-fn log_notice(notice: &SlaveStateChange) {
+fn describe(notice: &SlaveStateChange) -> (Level, String) {
     let who = match notice.addr {
         Some(addr) => format!("slave {} at {addr}", notice.id),
         None => format!("slave {}", notice.id),
     };
     match (notice.from, notice.to) {
-        (_, SlaveState::InService) => info!("{who} is in service"),
-        (None, SlaveState::CatchingUp) => info!("{who} joined"),
-        (Some(SlaveState::Down), SlaveState::CatchingUp) => info!("{who} came back"),
-        (_, SlaveState::Down) => warn!("{who} left: it is out of service"),
-        (_, state) => info!("{who} is {}", state.text()),
+        (_, SlaveState::InService) => (Level::Info, format!("{who} is in service")),
+        (None, SlaveState::CatchingUp) => (Level::Info, format!("{who} joined")),
+        (Some(SlaveState::Down), SlaveState::CatchingUp) => {
+            (Level::Info, format!("{who} came back"))
+        }
+        (_, SlaveState::Down) => (Level::Warn, format!("{who} left: it is out of service")),
+        (_, state) => (Level::Info, format!("{who} is {}", state.text())),
     }
 }

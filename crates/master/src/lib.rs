@@ -9,6 +9,7 @@
 mod agent;
 mod certifier;
 mod core;
+mod events;
 mod forwarded_logins;
 mod http;
 mod http_config;

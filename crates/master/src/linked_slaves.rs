@@ -21,6 +21,8 @@ pub(crate) struct LinkedSlave {
     /// The addresses of both ends of its link.
     pub seen_from: ConnectionAddrs,
     pub outbox: Arc<Outbox>,
+    /// Its program and version.
+    pub agent: String,
     /// Its last heartbeat, unmodified; none before the first one.
     pub heartbeat: Option<Heartbeat>,
 }

@@ -21,6 +21,9 @@ use crate::core::Core;
 use crate::logins::{LoginRequest, LoginStart};
 use crate::open_links::{LinkSlot, PeerKind};
 
+/// Most characters that are kept of a peer's program and version.
+const AGENT_MAX: usize = 64;
+
 /// A slave or an operator that has proved the cluster key.
 #[derive(Debug)]
 pub(crate) struct LinkPeer {
@@ -28,6 +31,8 @@ pub(crate) struct LinkPeer {
     pub id: SlaveId,
     /// The reserved link, which also tells the kind of the peer.
     pub slot: LinkSlot,
+    /// Program and version, as the peer has named them.
+    pub agent: String,
 }
 
 /// The stage of a login: the frame or event that it expects.
@@ -52,6 +57,8 @@ pub(crate) struct MasterLogin {
     under_way: Option<Arc<()>>,
     /// The channel binding; none without TLS.
     binding: Option<ChannelBinding>,
+    /// Program and version of the peer, without characters that control a terminal.
+    agent: String,
 }
 
 impl MasterLogin {
@@ -64,6 +71,7 @@ impl MasterLogin {
             failed: 0,
             under_way: None,
             binding: None,
+            agent: String::new(),
         }
     }
 
@@ -88,7 +96,8 @@ impl MasterLogin {
 
     fn hello(&mut self, hello: &Hello) -> Result<LoginStep<LinkPeer>, Refusal> {
         let version = common_version(VERSIONS, hello.versions)?;
-        debug!("{}: {:?} {}", self.peer, hello.role, sanitize(&hello.agent));
+        self.agent = sanitize(&hello.agent).chars().take(AGENT_MAX).collect();
+        debug!("{}: {:?} {}", self.peer, hello.role, self.agent);
         self.under_way = Some(Arc::clone(&self.core.login_token));
         self.stage = match hello.role {
             Role::Client => LoginStage::Login,
@@ -184,7 +193,9 @@ impl MasterLogin {
             retry_after: 5,
             ..Refusal::new(ErrorCode::Busy, "the master has all the links that it can have")
         })?;
-        Ok(LoginStep::Done { value: LinkPeer { id: challenger.id(), slot }, send: Vec::new() })
+        let agent = std::mem::take(&mut self.agent);
+        let value = LinkPeer { id: challenger.id(), slot, agent };
+        Ok(LoginStep::Done { value, send: Vec::new() })
     }
 
     /// Logs a peer without the cluster key, at times: such a peer tries again every second.

@@ -2,12 +2,12 @@
 
 use log::debug;
 use relais_cluster::ConnectionAddrs;
-use relais_coordinator::OrderStatus;
 use relais_net::Connection;
 use relais_proto::{LinkMessage, Reply, WireError};
 
 use crate::core::Core;
 use crate::operate;
+use crate::status::Report;
 
 /// Serves an operator until the link ends.
 pub(crate) fn serve(core: &Core, mut connection: Connection) {
@@ -26,12 +26,11 @@ fn answer_all(core: &Core, connection: &mut Connection) -> Result<(), WireError>
                 }
             }
             LinkMessage::AskReport => {
-                for report in core.reports(asker) {
-                    connection.queue_link(&LinkMessage::SlaveReport(report));
+                let report = core.report(asker);
+                for slave in report.slaves {
+                    connection.queue_link(&LinkMessage::SlaveReport(slave));
                 }
-                let OrderStatus { lsn, halted, lost, removals } = core.order_status.get();
-                let halted = halted.map_or_else(String::new, |halt| halt.why().to_owned());
-                let (removals, removals_cap) = removals;
+                let Report { lsn, halted, lost, removals, removals_cap, .. } = report;
                 let end = LinkMessage::ReportEnd { lsn, halted, lost, removals, removals_cap };
                 connection.queue_link(&end);
             }

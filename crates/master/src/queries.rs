@@ -128,6 +128,7 @@ mod tests {
             },
             seen_from: ConnectionAddrs { peer: at.ip(), local: at.ip() },
             outbox: Arc::new(Outbox::new(Arc::new(relais_net::Stream::tcp(stream).unwrap()))),
+            agent: String::new(),
             heartbeat: None,
         };
         links.add(linked.clone());

@@ -172,7 +172,7 @@ fn receive(core: &Arc<Core>, arrival: AuthenticatedConnection<LinkPeer>) {
 }
 
 fn serve(core: &Core, arrival: AuthenticatedConnection<LinkPeer>) {
-    let LinkPeer { id, slot } = arrival.value;
+    let LinkPeer { id, slot, agent } = arrival.value;
     let peer = arrival.stream.peer;
     let connection = match Connection::from_stream(arrival.stream, READ_AHEAD) {
         Ok(connection) => connection,
@@ -182,7 +182,7 @@ fn serve(core: &Core, arrival: AuthenticatedConnection<LinkPeer>) {
     match slot.kind {
         // The link came while the master stops, after all links were shut down.
         PeerKind::Slave if core.stopping.load(Ordering::SeqCst) => {}
-        PeerKind::Slave => slave_link::serve(core, connection, &slot, id),
+        PeerKind::Slave => slave_link::serve(core, connection, &slot, (id, agent)),
         PeerKind::Operator => operator::serve(core, connection),
     }
 }

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::{info, warn};
+use log::Level;
 use relais_cluster::{ConnectionAddrs, CoordinatorEvent, KnownSlave, LinkId};
 use relais_coordinator::OrderCommand;
 use relais_net::Connection;
@@ -56,25 +56,37 @@ struct SlaveLink<'a> {
     outbox: Arc<Outbox>,
     link: LinkId,
     id: SlaveId,
+    /// Its program and version.
+    agent: String,
 }
 
 /// Serves the slave `id` until its link ends.
-pub(crate) fn serve(core: &Core, mut connection: Connection, slot: &LinkSlot, id: SlaveId) {
+pub(crate) fn serve(
+    core: &Core,
+    mut connection: Connection,
+    slot: &LinkSlot,
+    (id, agent): (SlaveId, String),
+) {
     let peer = connection.peer();
     connection.set_silence(silence());
     let outbox = Arc::new(Outbox::new(Arc::clone(connection.stream())));
     let writing = connection.writer();
-    let mut link = SlaveLink { core, connection, outbox: outbox.clone(), link: slot.link, id };
+    let mut link =
+        SlaveLink { core, connection, outbox: outbox.clone(), link: slot.link, id, agent };
     let end = beside_writer(&outbox, writing, || {
         let Err(end) = link.listen();
         end
     });
     match end {
         LinkEnd::Refused(refusal) => {
-            warn!("slave {id} at {peer} refused: {refusal}");
+            let text = format!("slave {id} at {peer} refused: {refusal}");
+            core.events.record(Level::Warn, text);
             link.connection.close_gracefully(REFUSAL_TIME);
         }
-        end => info!("the link of slave {id} at {peer} ended: {end}"),
+        end => {
+            let text = format!("the link of slave {id} at {peer} ended: {end}");
+            core.events.record(Level::Info, text);
+        }
     }
 }
 
@@ -145,7 +157,7 @@ impl SlaveLink<'_> {
             LinkMessage::Register(wish) => wish,
             other => return Err(unexpected(&other)),
         };
-        let Self { core, connection, outbox, link, id } = self;
+        let Self { core, connection, outbox, link, id, agent } = self;
         let (link, id, folder) = (*link, *id, wish.folder);
         let (peer, local) = (connection.peer().ip(), connection.local().ip());
         let place = core.register(id, link, &wish, peer, local).map_err(LinkEnd::Refused)?;
@@ -162,6 +174,7 @@ impl SlaveLink<'_> {
             place: place.clone(),
             seen_from: ConnectionAddrs::new(peer, local),
             outbox: Arc::clone(outbox),
+            agent: agent.clone(),
             heartbeat: None,
         });
         Ok(KnownSlave { id, folder, place })

@@ -34,6 +34,11 @@ impl Answer {
         Self { body: body.into(), ..answer }
     }
 
+    /// Makes an answer from its parts.
+    pub fn of(response: Response, body: impl Into<Vec<u8>>) -> Self {
+        Self { response, body: body.into(), closes: false }
+    }
+
     fn error(head: Option<&RequestHead>, status: Status, code: ErrorCode, text: &str) -> Self {
         let accept = head.and_then(|head| head.headers.get("accept"));
         let (response, body) = render_error(accept, status, code.text(), text);

@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::debug;
-use relais_auth::{AuthenticatedUser, PendingLogin};
+use relais_auth::{AuthenticatedUser, LoginResult, PendingLogin};
 use relais_http::{BodyLength, RequestError, RequestHead, Status};
 use relais_net::{LoginHandler, LoginStep, NewConnection};
 use relais_proto::{TreePath, limits};
 
+use super::access::{PageAccess, Viewer};
 use super::answer::Answer;
 use super::authentication::Authentication;
+use super::page::Page;
 use super::request::{HttpClient, Request};
 use super::site::{HttpSite, Outcome, Route};
 use crate::login::LinkPeer;
@@ -20,13 +22,21 @@ const KEPT_TIME: Duration = Duration::from_secs(60);
 /// Longest time that a request may take in the pool: it may wait 20 s for hashes.
 const WAIT_TIME: Duration = Duration::from_secs(25);
 
+/// What a request is for.
+enum Target {
+    /// A file or folder.
+    Tree(TreePath),
+    /// A page of the master.
+    Page(Page),
+}
+
 /// The request that a connection is busy with.
 enum Stage {
     Idle,
     /// The password is being verified.
     Password {
         request: Box<Request>,
-        path: TreePath,
+        target: Target,
         pending: PendingLogin,
         _login: Arc<()>,
     },
@@ -69,12 +79,47 @@ impl HttpConnection {
                 Authentication::User(user) => self.serve(Box::new(request), path, user, None),
                 Authentication::Refused(answer) => self.send(&request, answer),
                 Authentication::Pending(pending) => {
-                    let (request, _login) = (Box::new(request), self.site.begin_login());
-                    self.stage = Stage::Password { request, path, pending, _login };
-                    LoginStep::Pending
+                    self.verify(request, Target::Tree(path), pending)
                 }
             },
+            Route::Page(page) => match self.site.page_access(&request) {
+                PageAccess::Viewer(viewer) => self.serve_page(&request, page, &viewer),
+                PageAccess::Refused(answer) => self.send(&request, answer),
+                PageAccess::Pending(pending) => self.verify(request, Target::Page(page), pending),
+            },
         }
+    }
+
+    /// Lets a request wait for the verification of its password.
+    fn verify(&mut self, request: Request, target: Target, pending: PendingLogin) -> HttpStep {
+        let (request, _login) = (Box::new(request), self.site.begin_login());
+        self.stage = Stage::Password { request, target, pending, _login };
+        LoginStep::Pending
+    }
+
+    /// Continues a request whose password was verified.
+    fn conclude(&mut self, request: Box<Request>, target: Target, result: LoginResult) -> HttpStep {
+        match target {
+            Target::Tree(path) => match self.site.conclude(&request, result) {
+                Ok(user) => self.serve(request, path, user, None),
+                Err(answer) => self.refuse_login(&request, answer),
+            },
+            Target::Page(page) => match self.site.conclude_page(&request, result) {
+                Ok(viewer) => self.serve_page(&request, page, &viewer),
+                Err(answer) => self.refuse_login(&request, answer),
+            },
+        }
+    }
+
+    fn refuse_login(&mut self, request: &Request, answer: Answer) -> HttpStep {
+        self.failed += 1;
+        self.send(request, answer.closing(self.failed >= limits::LOGIN_TRIES))
+    }
+
+    /// Answers a request for a page of the master.
+    fn serve_page(&mut self, request: &Request, page: Page, viewer: &Viewer) -> HttpStep {
+        let answer = self.site.page(request, page, viewer);
+        self.send(request, answer)
     }
 
     /// Answers a request, or lets it wait; `since` is the beginning of its wait.
@@ -154,19 +199,12 @@ impl LoginHandler for HttpConnection {
     fn poll_pending(&mut self) -> Option<HttpStep> {
         match std::mem::replace(&mut self.stage, Stage::Idle) {
             Stage::Idle => None,
-            Stage::Password { request, path, pending, _login } => {
+            Stage::Password { request, target, pending, _login } => {
                 let Some(result) = pending.take() else {
-                    self.stage = Stage::Password { request, path, pending, _login };
+                    self.stage = Stage::Password { request, target, pending, _login };
                     return None;
                 };
-                Some(match self.site.conclude(&request, result) {
-                    Ok(user) => self.serve(request, path, user, None),
-                    Err(answer) => {
-                        self.failed += 1;
-                        let closes = self.failed >= limits::LOGIN_TRIES;
-                        self.send(&request, answer.closing(closes))
-                    }
-                })
+                Some(self.conclude(request, target, result))
             }
             Stage::Waiting { request, path, user, since, _wait } => {
                 match self.serve(request, path, user, Some(since)) {

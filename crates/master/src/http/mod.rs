@@ -4,6 +4,7 @@
 //! without blocking: a request waits in the pool for a password check or for hashes. It never
 //! serves content.
 
+mod access;
 mod answer;
 mod authentication;
 mod connection;
@@ -12,9 +13,11 @@ mod health;
 mod login_cache;
 mod metalink;
 mod metrics;
+mod page;
 mod redirect;
 mod request;
 mod site;
+mod status;
 mod url_path;
 
 pub(crate) use self::connection::HttpConnection;

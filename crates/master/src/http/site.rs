@@ -8,13 +8,14 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use relais_auth::AuthenticatedUser;
 use relais_coordinator::OrderView;
-use relais_http::{Method, RequestError, Status};
+use relais_http::{Method, Status};
 use relais_proto::TreePath;
 use relais_web::HostRule;
 
 use super::answer::Answer;
 use super::hash_requests::HashRequests;
 use super::login_cache::VerifiedLogins;
+use super::page::Page;
 use super::request::Request;
 use super::url_path::UrlPath;
 use crate::core::Core;
@@ -42,6 +43,8 @@ pub(crate) struct HttpSite {
 pub(super) enum Route {
     /// The answer is there.
     Answer(Answer),
+    /// Clients that may see pages of the master get this one.
+    Page(Page),
     /// A slave serves this path, which is relative to the root of the request's user.
     Tree(TreePath),
 }
@@ -113,11 +116,7 @@ impl HttpSite {
         match UrlPath::of(&head.target) {
             Ok(UrlPath::Tree(path)) => Route::Tree(path),
             Ok(UrlPath::Page(page)) if page == METRICS => Route::Answer(self.metrics(request)),
-            Ok(UrlPath::Page(_)) => {
-                const NO_PAGE: RequestError =
-                    RequestError::new(Status::NOT_FOUND, "there is no such page");
-                Route::Answer(Answer::rejected(Some(head), NO_PAGE))
-            }
+            Ok(UrlPath::Page(name)) => self.route_page(request, &name),
             Err(error) => Route::Answer(Answer::rejected(Some(head), error)),
         }
     }

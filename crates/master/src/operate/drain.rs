@@ -3,7 +3,7 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use log::info;
+use log::Level;
 use relais_proto::{SlaveState, metric};
 
 use super::find;
@@ -18,7 +18,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 pub(super) fn drain(session: &mut OperatorSession<'_>, name: &str) -> OperationResult {
     let slave = find::slave(session, name)?;
     session.core.drain(slave.id, true);
-    info!("slave {} is drained", slave.id);
     if slave.state == SlaveState::Down {
         return Ok(format!(
             "slave {} is down; when it comes back it gets no sessions until it is made ready",
@@ -38,6 +37,8 @@ pub(super) fn drain(session: &mut OperatorSession<'_>, name: &str) -> OperationR
         }
         // Only heartbeats after the drain order count.
         if left == 0 && u128::from(now.silent_ms) < begun.elapsed().as_millis() {
+            let text = format!("slave {} is drained: it has no sessions", slave.id);
+            session.core.events.record(Level::Info, text);
             return Ok("it has no sessions".to_owned());
         }
     }
@@ -48,7 +49,7 @@ pub(super) fn drain(session: &mut OperatorSession<'_>, name: &str) -> OperationR
 pub(super) fn ready(session: &OperatorSession<'_>, name: &str) -> OperationResult {
     let slave = find::slave(session, name)?.id;
     session.core.drain(slave, false);
-    info!("slave {slave} is made ready");
+    session.core.events.record(Level::Info, format!("slave {slave} is made ready"));
     Ok(format!(
         "slave {slave} gets sessions again as soon as it is in service, and retries the changes \
          that its disk has refused"

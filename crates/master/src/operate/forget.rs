@@ -1,6 +1,6 @@
 //! `ftpmaster forget`: removes a slave that will not return, and the contents that it alone held.
 
-use log::info;
+use log::Level;
 use relais_proto::FolderId;
 
 use super::find;
@@ -23,6 +23,7 @@ pub(super) fn forget(session: &OperatorSession<'_>, name: &str) -> OperationResu
         }
         try_order(core, move |engine| engine.forget_slave(slave))?;
         core.forget(slave);
+        core.events.record(Level::Info, format!("slave {slave} is forgotten"));
         if let Some(other) =
             reports.iter().find(|report| report.folder == folder && report.id != slave)
         {
@@ -38,7 +39,7 @@ pub(super) fn forget(session: &OperatorSession<'_>, name: &str) -> OperationResu
     try_order(core, move |engine| engine.forget(folder))?;
     let served = reports.iter().filter(|report| report.folder == folder);
     served.for_each(|report| core.forget(report.id));
-    info!("the folder {folder} is forgotten");
+    core.events.record(Level::Info, format!("the folder {folder} is forgotten"));
     let who = slave.map_or_else(String::new, |slave| format!("slave {slave} and "));
     Ok(format!(
         "{who}the folder {folder} are forgotten; \

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use log::info;
+use log::Level;
 use relais_proto::Scrub;
 
 use super::session::{OperationResult, OperatorSession, ended};
@@ -87,7 +87,7 @@ pub(super) fn scrub(session: &mut OperatorSession<'_>, wait: bool) -> OperationR
     let core = session.core;
     let order = core.scrubs.fetch_add(1, Ordering::Relaxed) + 1;
     core.send_heartbeat_acks();
-    info!("all slaves check their contents");
+    core.events.record(Level::Info, "all slaves verify their contents".to_owned());
     if !wait {
         return Ok("every slave verifies all its contents and fetches damaged ones again; \
              `ftpmaster status` shows what it lacks meanwhile"

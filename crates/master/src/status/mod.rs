@@ -2,9 +2,11 @@
 
 mod json;
 mod report;
+mod rows;
 mod table;
 
 pub use json::json;
 pub use report::Report;
 pub(crate) use report::lag;
+pub(crate) use rows::{NO_SERVICE, SlaveRow, headlines, remarks, unknown};
 pub use table::table;

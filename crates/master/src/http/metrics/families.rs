@@ -8,6 +8,7 @@ use relais_cluster::ConnectionAddrs;
 use relais_proto::{SlaveReport, SlaveState, metric};
 
 use crate::http::site::HttpSite;
+use crate::http::status::lag_seconds;
 use crate::status::lag;
 
 /// Names and values of labels.
@@ -91,11 +92,7 @@ impl Families {
         let behind = of(&|report| lag(report, latest).map(signed));
         self.gauges("relais_slave_lag_changes", "Changes that a slave lacks", behind);
         let (view, now_ms) = (site.view.get(), site.core.time_ms());
-        let since = of(&|report| {
-            lag(report, latest)?;
-            let oldest_ms = view.state().time_after(report.lsn).unwrap_or(now_ms);
-            Some(signed(now_ms.saturating_sub(oldest_ms) / 1000))
-        });
+        let since = of(&|report| lag_seconds(view.state(), report, latest, now_ms).map(signed));
         drop(view);
         let help = "Age of the oldest change that a slave lacks";
         self.gauges("relais_slave_lag_seconds", help, since);

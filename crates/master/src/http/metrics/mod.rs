@@ -51,7 +51,7 @@ impl HttpSite {
         }
     }
 
-    fn may_see_metrics(&self, request: &Request) -> bool {
+    pub(super) fn may_see_metrics(&self, request: &Request) -> bool {
         request.client.peer.ip().to_canonical().is_loopback()
             || self
                 .config
