@@ -1,8 +1,8 @@
 //! HTTP connections of a server: request heads and bodies in, answers out, each with deadlines.
 //!
-//! Slaves and masters use it, and the parts of pages that both have. It knows no paths, users or files' meaning: it moves what
-//! `relais-http` parses and writes over a stream of `relais-net`. The thread of a session alone
-//! uses a connection.
+//! Slaves and masters use it, with the parts of pages and logins that both have. It knows no paths,
+//! users or files' meaning: it moves what `relais-http` parses and writes over a stream of
+//! `relais-net`. The thread of a session alone uses a connection.
 
 mod answer;
 mod body;
@@ -16,6 +16,7 @@ mod file_ranges;
 mod host_rule;
 mod input;
 pub mod limits;
+mod login;
 pub mod page;
 mod respond;
 mod sender;
@@ -29,4 +30,5 @@ pub use error::WebError;
 pub use error_page::render_error;
 pub use file_ranges::FileRanges;
 pub use host_rule::HostRule;
+pub use login::{form_length, is_browser, is_form, login_cookie, login_location, next_path};
 pub use respond::ResponseBody;

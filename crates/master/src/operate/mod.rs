@@ -1,4 +1,4 @@
-//! Operators' operations. Each runs in the thread of the operator's link and prints lines to it.
+//! Operators' operations. Each runs in a thread of its operator and prints lines to an output.
 
 mod diff;
 mod drain;
@@ -12,24 +12,24 @@ mod session;
 mod slave_tree;
 mod slaves;
 
-use log::info;
 use relais_cluster::ConnectionAddrs;
-use relais_net::Connection;
 use relais_proto::Operation;
 
 use self::session::OperatorSession;
+pub(crate) use self::session::{OperationResult, OperatorOutput};
 use crate::core::Core;
 
-/// Runs an operation for the operator at `asker`; false if the operator has disconnected.
+/// Runs an operation for the operator at `asker`, and returns its result.
+///
+/// The last line is not part of the output. It may be empty.
 pub(crate) fn run(
     core: &Core,
     asker: ConnectionAddrs,
     operation: &Operation,
-    connection: &mut Connection,
-) -> bool {
-    info!("operator at {}: {operation:?}", asker.peer);
-    let mut session = OperatorSession::new(core, asker, connection);
-    let done = match operation {
+    output: &mut dyn OperatorOutput,
+) -> OperationResult {
+    let mut session = OperatorSession::new(core, asker, output);
+    match operation {
         Operation::Drain(slave) => drain::drain(&mut session, slave),
         Operation::Ready(slave) => drain::ready(&session, slave),
         Operation::Forget(slave) => forget::forget(&session, slave),
@@ -38,6 +38,5 @@ pub(crate) fn run(
         Operation::Skipped => paths::skipped(&mut session),
         Operation::Recover { go } => recover::recover(&mut session, *go),
         Operation::Export => export::export(&mut session),
-    };
-    session.end(done)
+    }
 }

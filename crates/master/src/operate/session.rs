@@ -2,32 +2,35 @@
 
 use std::sync::atomic::Ordering;
 
-use log::debug;
 use relais_cluster::ConnectionAddrs;
 use relais_coordinator::CoordinatorDriver;
-use relais_net::Connection;
-use relais_proto::{LinkMessage, SlaveReport};
+use relais_proto::SlaveReport;
 
 use crate::core::Core;
 
-/// Size of the output from which it is sent.
-const FLUSH_SIZE: usize = 64 * 1024;
+/// Where the lines of an operation go.
+pub(crate) trait OperatorOutput {
+    /// Adds a line; false if the operator has gone.
+    fn line(&mut self, line: String) -> bool;
+    /// Has the operator see the lines at once; false if the operator has gone.
+    fn flush(&mut self) -> bool;
+}
 
 /// An operation for one operator, with its output.
 pub(super) struct OperatorSession<'a> {
     pub core: &'a Core,
     asker: ConnectionAddrs,
-    connection: &'a mut Connection,
+    output: &'a mut dyn OperatorOutput,
     /// Whether the operator has disconnected.
     pub is_gone: bool,
 }
 
 /// The last line of an operation, or the reason why it failed. An empty line is not printed.
-pub(super) type OperationResult = Result<String, String>;
+pub(crate) type OperationResult = Result<String, String>;
 
 impl<'a> OperatorSession<'a> {
-    pub fn new(core: &'a Core, asker: ConnectionAddrs, connection: &'a mut Connection) -> Self {
-        Self { core, asker, connection, is_gone: false }
+    pub fn new(core: &'a Core, asker: ConnectionAddrs, output: &'a mut dyn OperatorOutput) -> Self {
+        Self { core, asker, output, is_gone: false }
     }
 
     /// Whether the master is stopping.
@@ -42,36 +45,13 @@ impl<'a> OperatorSession<'a> {
 
     /// Adds a line to the output.
     pub fn line(&mut self, line: impl Into<String>) {
-        self.connection.queue_link(&LinkMessage::Line(line.into()));
-        if self.connection.output().len() > FLUSH_SIZE {
-            self.send();
-        }
+        self.is_gone |= !self.output.line(line.into());
     }
 
     /// Adds a line and sends the output at once.
     pub fn line_now(&mut self, line: impl Into<String>) {
         self.line(line);
-        self.send();
-    }
-
-    /// Sends the last line and the result; false if the operator has disconnected.
-    pub fn end(mut self, result: OperationResult) -> bool {
-        let is_gone = self.is_gone;
-        let ok = result.is_ok();
-        let (Ok(line) | Err(line)) = result;
-        if !line.is_empty() {
-            self.line(line);
-        }
-        self.connection.queue_link(&LinkMessage::LineEnd { ok });
-        self.send();
-        !is_gone
-    }
-
-    fn send(&mut self) {
-        if let Err(error) = self.connection.flush() {
-            debug!("operator at {}: {error}", self.connection.peer());
-            self.is_gone = true;
-        }
+        self.is_gone |= !self.output.flush();
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use relais_http::{RequestHead, Status};
-use relais_web::check_origin;
+use relais_web::{check_origin, is_form};
 
 use super::HttpContext;
 use super::answer::Answer;
@@ -13,8 +13,6 @@ use super::request::CheckedRequest;
 
 /// Header field with the token against forged requests.
 pub const CSRF_FIELD: &str = "x-csrf-token";
-/// Media type of an HTML form, whose body may have the token.
-const FORM: &str = "application/x-www-form-urlencoded";
 
 impl HttpContext {
     /// Checks a request that `peer` has sent.
@@ -53,10 +51,4 @@ impl HttpContext {
         }
         Ok(CheckedRequest { head, client, credentials, needs_form_token })
     }
-}
-
-fn is_form(head: &RequestHead) -> bool {
-    let media_type = head.headers.get("content-type").and_then(|field| field.split(';').next());
-    head.method == relais_http::Method::Post
-        && media_type.is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case(FORM))
 }

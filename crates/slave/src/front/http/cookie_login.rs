@@ -5,10 +5,10 @@
 use std::time::Duration;
 
 use relais_engine::{Host, LoginProgress, Principal};
-use relais_http::cookie::{SameSite, SetCookie};
-use relais_http::{BodyLength, Form, RequestHead, Status, accept, escape, limits};
+use relais_http::{Form, RequestHead, Status};
 use relais_proto::{ErrorCode, Refusal, limits as proto_limits};
 use relais_web::page::{LoginForm, Nonce};
+use relais_web::{form_length, is_browser, login_cookie, login_location, next_path};
 
 use super::HttpContext;
 use super::answer::Answer;
@@ -33,15 +33,7 @@ impl FormLogin {
     /// The answer if the body cannot be a form.
     pub fn new(context: &HttpContext, request: &CheckedRequest) -> Result<Self, Box<Answer>> {
         let CheckedRequest { head, client, needs_form_token, .. } = request;
-        let reject = |status, text| Err(Box::new(Answer::error(head, status, text)));
-        let length = match head.body() {
-            Ok(BodyLength::Empty) => 0,
-            Ok(BodyLength::Sized(size)) => usize::try_from(size).unwrap_or(usize::MAX),
-            _ => return reject(Status::LENGTH_REQUIRED, "the form needs a Content-Length"),
-        };
-        if length > limits::FORM {
-            return reject(Status::CONTENT_TOO_LARGE, "the form is too long");
-        }
+        let length = form_length(head).map_err(|e| Box::new(Answer::rejected(head, &e)))?;
         let is_logout = head.target.path == "/-/logout";
         if !is_logout && let Err(refusal) = context.check_password_allowed(*client) {
             return Err(Box::new(Answer::refused(head, &refusal)));
@@ -149,15 +141,8 @@ impl FormLogin {
     }
 
     fn answer_with_cookie(&self, name: String, value: String, max_age: Duration) -> Answer {
-        let cookie = SetCookie {
-            name,
-            value,
-            max_age: Some(max_age),
-            secure: self.request.client.is_encrypted,
-            http_only: true,
-            same_site: SameSite::Lax,
-        };
-        self.redirect().with("Set-Cookie", cookie.to_string())
+        let cookie = login_cookie(name, value, max_age, self.request.client.is_encrypted);
+        self.redirect().with("Set-Cookie", cookie)
     }
 
     /// Browsers continue with the page that they wanted; programs get an empty answer.
@@ -193,54 +178,6 @@ impl HttpContext {
     /// Returns the answer that leads a browser to the login page, and from there to `head`'s page.
     #[must_use]
     pub fn to_login(&self, head: &RequestHead) -> Answer {
-        let mut next = head.target.path.clone();
-        if let Some(query) = &head.target.query {
-            next = format!("{next}?{query}");
-        }
-        let location = format!("/-/login?next={}", escape::uri_part(&next));
-        Answer::empty(Status::SEE_OTHER).with("Location", location)
-    }
-}
-
-/// Whether a client shows pages: it asks for them by name, as browsers do.
-#[must_use]
-pub fn is_browser(head: &RequestHead) -> bool {
-    let forms = ["text/plain", "application/json", "text/html"];
-    accept::prefers(head.headers.get("accept"), &forms) == Some(2)
-}
-
-/// Returns the path that follows a login: only one of this server, never another site.
-#[must_use]
-pub fn next_path(wanted: Option<&str>) -> &str {
-    let is_own = |path: &&str| {
-        path.starts_with('/')
-            && !path.starts_with("//")
-            && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\')
-    };
-    wanted.filter(is_own).unwrap_or("/")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::next_path;
-
-    #[test]
-    fn a_login_never_leads_to_another_site() {
-        for own in ["/", "/a/?sort=size", "/a%20b"] {
-            assert_eq!(next_path(Some(own)), own);
-        }
-        let others = [
-            "//evil.example/",
-            "https://evil.example/",
-            "/\\evil.example",
-            "",
-            "a",
-            "/a b",
-            "/\r\nX: y",
-        ];
-        for other in others {
-            assert_eq!(next_path(Some(other)), "/", "{other:?}");
-        }
-        assert_eq!(next_path(None), "/");
+        Answer::empty(Status::SEE_OTHER).with("Location", login_location(head))
     }
 }

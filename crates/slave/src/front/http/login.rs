@@ -13,11 +13,12 @@ use relais_http::{BodyLength, Method, RequestHead, Status, Target, auth};
 use relais_net::tls::ChannelBinding;
 use relais_net::{LoginHandler, LoginStep};
 use relais_proto::{ErrorCode, Refusal, TreePath, limits};
+use relais_web::{is_browser, next_path};
 
 use super::HttpContext;
 use super::answer::Answer;
 use super::client::HttpClient;
-use super::cookie_login::{FormLogin, is_browser, next_path};
+use super::cookie_login::FormLogin;
 use super::credentials::Credentials;
 use super::metrics;
 use super::page::asset_at;
