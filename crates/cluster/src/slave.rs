@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use relais_proto::{
-    FolderId, Heartbeat, Lsn, SlaveId, SlaveReport, SlaveState, limits, metric, wire_newtypes,
+    FolderId, Heartbeat, Lsn, SESSIONS_BY_PROTOCOL, SlaveId, SlaveReport, SlaveState, limits,
+    metric, wire_newtypes,
 };
 
 use crate::http_addresses::HttpAddresses;
@@ -103,8 +104,10 @@ impl RegisteredSlave {
             .unwrap_or_default();
         // The last metrics of a pool that is gone are no longer valid.
         if self.state(now) == SlaveState::Down {
-            [metric::SESSIONS, metric::WAITING, metric::WORKERS]
+            let sessions = SESSIONS_BY_PROTOCOL.map(|(_, sessions)| sessions);
+            [metric::SESSIONS, metric::TRANSFERS, metric::WAITING, metric::WORKERS]
                 .iter()
+                .chain(&sessions)
                 .for_each(|gone| metrics.set(gone, 0));
         }
         SlaveReport {

@@ -207,16 +207,18 @@ impl Content {
     /// is sending much content to another slave.
     pub fn range(&mut self, offset: u64, length: u64) -> Result<u64, Refusal> {
         let result = available(&self.path, self.size(), offset, length).and_then(|length| {
+            count_resume(&self.record, self.size(), (offset, length));
             self.slot = LargeTransferSlot::for_bytes(&self.context, length)?;
             Ok(length)
         });
         self.context.recorded(&mut self.record, result)
     }
 
-    /// Counts bytes that were sent, for the transfer log.
+    /// Counts bytes that were sent, for the transfer log and the metrics.
     pub fn add_sent(&mut self, bytes: u64) {
         self.bytes += bytes;
         self.record.set_bytes(self.bytes);
+        self.record.count(bytes);
     }
 
     /// Returns the digest of the whole content, and computes it if it is not known by now.
@@ -264,6 +266,15 @@ impl Content {
         };
         self.record.end(Err(refusal.code));
         refusal.below(&self.context.principal.root)
+    }
+}
+
+/// Counts a download that continues after the bytes of an earlier one.
+///
+/// It begins above 0 and lasts to the end: a client that wants a part alone names its end.
+pub(crate) fn count_resume(record: &TransferRecord, size: u64, (offset, length): (u64, u64)) {
+    if offset > 0 && length > 0 && offset + length == size {
+        record.count_resume();
     }
 }
 

@@ -15,7 +15,8 @@ use crate::keep_alive::{HashingTurns, KeepAlive};
 use crate::principal::{Credential, Principal};
 use crate::protocol::Protocol;
 use crate::staged_hasher::StagedHasher;
-use crate::transfer_log::{LoggedCommand, OpenRecord, TransferCounter, TransferRecord};
+use crate::transfer_counter::TransferCounter;
+use crate::transfer_log::{LoggedCommand, OpenRecord, TransferRecord};
 
 /// Engine, user and connection of one session.
 #[derive(Clone)]
@@ -78,7 +79,10 @@ impl SessionContext {
         let in_tree =
             |path: &TreePath| self.principal.resolve(path).unwrap_or_else(|_| path.clone());
         TransferRecord::new(OpenRecord {
-            counter: is_transfer.then(|| self.transfer_counter(command)),
+            counter: is_transfer.then(|| {
+                let is_upload = command == LoggedCommand::Put;
+                TransferCounter::begin(&self.engine, self.protocol, is_upload)
+            }),
             log: log.cloned(),
             slave: self.settings.slave_id,
             user: self.principal.user.clone(),
@@ -89,15 +93,6 @@ impl SessionContext {
             to: to.map(in_tree),
             bytes: 0,
             since: Instant::now(),
-        })
-    }
-
-    /// Returns what counts a transfer that begins now.
-    fn transfer_counter(&self, command: LoggedCommand) -> TransferCounter {
-        let (engine, protocol, since) = (self.engine.clone(), self.protocol, Instant::now());
-        let is_upload = command == LoggedCommand::Put;
-        Box::new(move |bytes| {
-            engine.host().count_transfer(protocol, is_upload, bytes, since.elapsed());
         })
     }
 

@@ -51,8 +51,16 @@ pub trait Host: Send + Sync {
     fn begin_large_transfer(&self) -> bool;
     /// Frees the slot for sending large content.
     fn end_large_transfer(&self);
-    /// Counts a transfer of a client: `bytes` of content were sent, or received by an upload.
-    fn count_transfer(&self, protocol: Protocol, is_upload: bool, bytes: u64, time: Duration);
+    /// Counts a transfer of a client that begins.
+    fn transfer_began(&self);
+    /// Counts it as one that continues after the bytes of an earlier one.
+    fn transfer_resumed(&self);
+    /// Counts one that continues here after another server failed.
+    fn transfer_failed_over(&self);
+    /// Counts bytes of content that were sent, or received by an upload.
+    fn transfer_moved(&self, protocol: Protocol, is_upload: bool, bytes: u64);
+    /// Counts the end of a transfer that has moved `bytes` in `time`.
+    fn transfer_ended(&self, protocol: Protocol, is_upload: bool, bytes: u64, time: Duration);
     /// Reports that `path` differs between the disk and the catalogue.
     fn report_different(&self, path: &TreePath);
     /// Reports that the content at `path` may be damaged.

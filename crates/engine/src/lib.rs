@@ -41,6 +41,7 @@ mod session;
 mod sha256;
 mod staged;
 mod staged_hasher;
+mod transfer_counter;
 mod transfer_log;
 mod upload;
 mod upload_hasher;

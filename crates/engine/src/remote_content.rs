@@ -11,7 +11,7 @@ use relais_proto::{
     ContentHashes, Digest, Endpoint, ErrorCode, IfMatch, Lsn, PeerSlave, Refusal, SlaveId, TreePath,
 };
 
-use crate::content::{Content, Located, ReadFailure, available, check_unchanged};
+use crate::content::{Content, Located, ReadFailure, available, check_unchanged, count_resume};
 use crate::context::SessionContext;
 use crate::keep_alive::KeepAlive;
 use crate::session::Session;
@@ -230,13 +230,19 @@ impl RemoteContent {
     /// [`ErrorCode::BadOffset`] if the offset is beyond the end.
     pub fn range(&mut self, offset: u64, length: u64) -> Result<u64, Refusal> {
         let length = available(&self.path, self.size, offset, length);
-        self.context.recorded(&mut self.record, length)
+        let length = self.context.recorded(&mut self.record, length)?;
+        // After bytes from the disk here it is the same transfer.
+        if self.bytes == 0 {
+            count_resume(&self.record, self.size, (offset, length));
+        }
+        Ok(length)
     }
 
-    /// Counts bytes that were sent, for the transfer log.
+    /// Counts bytes that were sent, for the transfer log and the metrics.
     pub fn add_sent(&mut self, bytes: u64) {
         self.bytes += bytes;
         self.record.set_bytes(self.bytes);
+        self.record.count(bytes);
     }
 
     /// Ends a complete transfer.

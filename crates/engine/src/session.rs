@@ -130,6 +130,13 @@ impl Session {
         self.seen_lsn = self.seen_lsn.max(lsn);
     }
 
+    /// Counts a transfer that continues here after another server failed.
+    pub fn count_failover(&self) {
+        if !self.context.principal.is_peer {
+            self.context.host().transfer_failed_over();
+        }
+    }
+
     /// Records a command that the front end refuses, because its path breaks the rules of names.
     pub fn record_refused(&self, command: LoggedCommand, code: ErrorCode) {
         self.context.record(command, None, None).end(Err(code));

@@ -360,6 +360,10 @@ impl Upload {
         if matches!(self.target, UploadTarget::Staged(_)) {
             self.context.active_uploads.begin(&self.name, &self.context.disconnect);
         }
+        // Bytes of the present content are no part of an earlier upload.
+        if self.at > self.inherited {
+            record.count_resume();
+        }
         self.record = record;
     }
 
@@ -428,6 +432,8 @@ impl Upload {
         if let UploadTarget::Staged(file) = &self.target {
             write(file, self.at, &mut self.hasher).map_err(|e| cannot_stage(path, e))?;
         }
+        // The first bytes may come from another slave, and not from the client.
+        self.record.count(end.saturating_sub(self.at.max(self.inherited)));
         self.at = end;
         if end - self.reported >= SPACE_CHECK_BYTES
             && matches!(self.target, UploadTarget::Staged(_))

@@ -81,6 +81,8 @@ frame_types! {
     SetAttributes = 0x27;
     /// Copies a file on the server.
     Copy = 0x28;
+    /// The transfer continues what another server began. Servers that do not know it skip it.
+    FailedOver = 0x30;
     /// First step of a cluster link: id and nonce.
     LinkOpen = 0x40;
     /// Third step of a cluster link: proof of the cluster key.

@@ -50,7 +50,7 @@ pub use message::{
     IfMatch, Login, PageBuilder, PathEvent, PutRequest, Reply, Request, Role, ServerRole,
     WaitReason,
 };
-pub use metrics::{Metrics, metric};
+pub use metrics::{Metrics, SESSIONS_BY_PROTOCOL, metric};
 pub use name::{NameError, TreePath, check_part};
 pub use network::network_of;
 pub use password::PasswordBytes;

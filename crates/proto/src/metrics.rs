@@ -60,15 +60,52 @@ metrics! {
     UPLOADS = "relais_uploads";
     /// Bytes of the unfinished uploads.
     UPLOAD_BYTES = "relais_upload_bytes";
-    /// Open sessions.
+    /// Open sessions of all protocols.
     SESSIONS = "relais_sessions";
+    /// Open sessions of the native protocol.
+    SESSIONS_NATIVE = "relais_sessions_native";
+    /// Open sessions of FTP, also if they are encrypted by AUTH TLS.
+    SESSIONS_FTP = "relais_sessions_ftp";
+    /// Open sessions of FTP over implicit TLS.
+    SESSIONS_FTPS = "relais_sessions_ftps";
+    /// Open sessions of HTTP in the clear.
+    SESSIONS_HTTP = "relais_sessions_http";
+    /// Open sessions of HTTP over TLS.
+    SESSIONS_HTTPS = "relais_sessions_https";
     /// Sessions that wait for a pool slot.
     WAITING = "relais_waiting";
     /// Worker processes that were alive in the last 2 s.
     WORKERS = "relais_workers";
     /// Bits of the [`Confinement`](crate::Confinement) in force in all of these workers.
     CONFINEMENT = "relais_confinement_bits";
+    /// Downloads and uploads of clients that are under way.
+    TRANSFERS = "relais_active_transfers";
+    /// Bytes of contents that were sent to clients.
+    SENT_BYTES = "relais_sent_bytes_total";
+    /// Bytes of contents that were received from clients.
+    RECEIVED_BYTES = "relais_received_bytes_total";
+    /// Transfers that continued after the bytes of an earlier one.
+    RESUMES = "relais_resumes_total";
+    /// Transfers that continued here after another server had failed.
+    FAILOVERS = "relais_failovers_total";
+    /// Files whose content was found damaged, in the life of the catalogue.
+    SCRUB_BAD = "relais_scrub_bad_total";
+    /// Free space for files in the folder's file system, in bytes.
+    DISK_FREE = "relais_disk_free_bytes";
+    /// Size of that file system, in bytes.
+    DISK_SIZE = "relais_disk_size_bytes";
+    /// End of the certificate's validity, in seconds since 1970 UTC; 0 without a certificate.
+    CERTIFICATE_EXPIRY = "relais_certificate_expiry_timestamp_seconds";
 }
+
+/// The metrics of open sessions, with the names of their protocols.
+pub const SESSIONS_BY_PROTOCOL: [(&str, &str); 5] = [
+    ("native", metric::SESSIONS_NATIVE),
+    ("ftp", metric::SESSIONS_FTP),
+    ("ftps", metric::SESSIONS_FTPS),
+    ("http", metric::SESSIONS_HTTP),
+    ("https", metric::SESSIONS_HTTPS),
+];
 
 /// Metrics with their values. A metric that is not there has the value 0.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -7,16 +7,20 @@
 //! An operator may also name certificate files.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use log::{info, warn};
 use parking_lot::Mutex;
 use relais_auth::{Authority, RenewalTimer, ServerKey};
-use relais_net::tls::{MASTER_NAME, ServerCertificate, TlsOptions, read_pem};
+use relais_net::tls::{MASTER_NAME, ServerCertificate, TlsOptions, expiry_s, read_pem};
 use relais_proto::LinkMessage;
 use relais_storage::MetadataFolder;
 use relais_tree::MetaKind;
 use thiserror::Error;
+
+use crate::scoreboard::Scoreboard;
 
 /// Name of the certificate's file in the slave's own folder.
 const FILE: &str = "certificate.pem";
@@ -32,6 +36,8 @@ pub struct Certificate {
     own: MetadataFolder,
     source: CertificateSource,
     state: Mutex<RenewalState>,
+    /// Where the end of the validity is shown.
+    scoreboard: Arc<Scoreboard>,
 }
 
 /// The authority that signs the certificate.
@@ -96,6 +102,7 @@ impl Certificate {
         own: &MetadataFolder,
         options: &TlsOptions,
         is_standalone: bool,
+        scoreboard: &Arc<Scoreboard>,
     ) -> Result<Self, String> {
         let source = match (options.files.is_empty(), is_standalone) {
             (false, _) => CertificateSource::Files(options.files.clone()),
@@ -113,8 +120,12 @@ impl Certificate {
                 return Err(format!("{} is a link; remove it", shown.display()));
             }
         }
-        let this = Self { own: own.clone(), source, state: Mutex::default() };
+        let (state, scoreboard) = (Mutex::default(), scoreboard.clone());
+        let this = Self { own: own.clone(), source, state, scoreboard };
         this.renew_at_start()?;
+        if let Ok(pem) = std::fs::read(file_in(own)) {
+            this.show_expiry(&pem);
+        }
         Ok(this)
     }
 
@@ -179,7 +190,16 @@ impl Certificate {
         relais_os::write_atomically(&file, pem).map_err(|e| {
             let shown = relais_os::display_path(&file);
             format!("cannot write the certificate to {}: {e}", shown.display())
-        })
+        })?;
+        self.show_expiry(pem);
+        Ok(())
+    }
+
+    fn show_expiry(&self, pem: &[u8]) {
+        match expiry_s(pem) {
+            Ok(expiry) => self.scoreboard.certificate_expiry.store(expiry, Ordering::Relaxed),
+            Err(e) => warn!("cannot read the end of the certificate's validity: {e}"),
+        }
     }
 
     /// Has the next request ask the master, because there is a new link.

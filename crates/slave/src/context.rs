@@ -9,6 +9,7 @@ use log::{error, info};
 use relais_engine::TransferLog;
 use relais_net::tls::TicketSecret;
 use relais_os::ProcessMailbox;
+use relais_proto::{DiskSpace, Metrics, metric};
 use relais_storage::SlaveIdentity;
 use relais_tree::Folder;
 
@@ -53,6 +54,28 @@ pub struct SlaveContext {
 }
 
 impl SlaveContext {
+    /// Adds the metrics of pool, transfers and disk to those of the folder.
+    #[must_use]
+    pub fn with_own_metrics(&self, metrics: Metrics) -> Metrics {
+        let disk = self.disk_space();
+        self.scoreboard
+            .with_pool_metrics(metrics)
+            .with(metric::DISK_FREE, disk.free)
+            .with(metric::DISK_SIZE, disk.size)
+    }
+
+    /// Returns the space in the folder's file system. Zeros mean that it is unknown.
+    #[must_use]
+    pub fn disk_space(&self) -> DiskSpace {
+        rustix::fs::fstatvfs(self.own.folder.folder()).map_or_else(
+            |_| DiskSpace::default(),
+            |disk| DiskSpace {
+                free: disk.f_bavail.saturating_mul(disk.f_frsize),
+                size: disk.f_blocks.saturating_mul(disk.f_frsize),
+            },
+        )
+    }
+
     /// Checks the secrets' files, and sends the workers what has changed.
     pub fn check_secrets(&self) {
         self.secrets.tick(&self.scoreboard);

@@ -80,7 +80,7 @@ impl Host for WorkerHost {
     }
 
     fn with_pool_metrics(&self, metrics: Metrics) -> Metrics {
-        self.scoreboard().with_pool_metrics(metrics)
+        self.context.with_own_metrics(metrics)
     }
 
     fn is_displaced(&self) -> bool {
@@ -103,7 +103,24 @@ impl Host for WorkerHost {
         self.scoreboard().end_large_transfer(self.worker);
     }
 
-    fn count_transfer(&self, protocol: Protocol, is_upload: bool, bytes: u64, time: Duration) {
+    fn transfer_began(&self) {
+        self.scoreboard().activity.begin_transfer(self.worker);
+    }
+
+    fn transfer_resumed(&self) {
+        self.scoreboard().activity.count_resume();
+    }
+
+    fn transfer_failed_over(&self) {
+        self.scoreboard().activity.count_failover();
+    }
+
+    fn transfer_moved(&self, protocol: Protocol, is_upload: bool, bytes: u64) {
+        self.scoreboard().transfers.add_bytes(protocol, is_upload, bytes);
+    }
+
+    fn transfer_ended(&self, protocol: Protocol, is_upload: bool, bytes: u64, time: Duration) {
+        self.scoreboard().activity.end_transfer(self.worker);
         self.scoreboard().transfers.count(protocol, is_upload, bytes, time);
     }
 

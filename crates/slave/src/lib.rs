@@ -4,6 +4,7 @@
 //! process do the work: one supervisor, some workers, one replicator. `docs/architecture.md` says
 //! what each may do. Only the supervisor forks, and only `sys` is unsafe.
 
+mod activity;
 mod address_sessions;
 mod agent;
 mod certificate;
@@ -132,7 +133,7 @@ impl Slave {
         if config.cluster.is_none() {
             check_journal(&own.folder, own.folder_id)?;
         }
-        let scoreboard = Scoreboard::new(
+        let scoreboard = Arc::new(Scoreboard::new(
             config.workers,
             config.sessions_per_worker,
             config.queue,
@@ -141,7 +142,7 @@ impl Slave {
                 number: config.uploads,
                 bytes: config.upload_bytes.unwrap_or_else(|| default_upload_bytes(&folder)),
             },
-        )?;
+        )?);
         let accounts = config.accounts.clone().map(AccountsFile::new).map(LiveAccounts::open);
         let passwords = accounts.transpose()?.map(SharedPasswords::new).transpose()?;
         let secrets = Secrets::new(
@@ -156,7 +157,10 @@ impl Slave {
         }
         let certificate = config
             .needs_certificate()
-            .then(|| Certificate::open(&own.folder, &config.tls, config.cluster.is_none()))
+            .then(|| {
+                let is_standalone = config.cluster.is_none();
+                Certificate::open(&own.folder, &config.tls, is_standalone, &scoreboard)
+            })
             .transpose()
             .map_err(SlaveError::Certificate)?;
         let open = |path: &PathBuf| {
@@ -167,7 +171,7 @@ impl Slave {
         Ok(Self(Arc::new(SlaveContext {
             folder,
             own,
-            scoreboard: Arc::new(scoreboard),
+            scoreboard,
             mailboxes: (0..config.workers)
                 .map(|_| ProcessMailbox::new())
                 .collect::<io::Result<_>>()?,

@@ -16,6 +16,7 @@ use relais_storage::{
     upload_table::{UploadLimits, UploadTable},
 };
 
+use crate::activity::Activity;
 use crate::address_sessions::AddressSessions;
 use crate::sys::memory::shared_words;
 use crate::transfer_counters::TransferCounters;
@@ -124,6 +125,10 @@ pub struct Scoreboard {
     pub halted: Flag,
     /// Counters of transfers.
     pub transfers: TransferCounters,
+    /// What the workers do now.
+    pub activity: Activity,
+    /// End of the certificate's validity, in seconds since 1970 UTC; 0 without a certificate.
+    pub certificate_expiry: &'static AtomicU64,
 }
 
 impl Scoreboard {
@@ -139,7 +144,7 @@ impl Scoreboard {
         uploads: UploadLimits,
     ) -> io::Result<Self> {
         let share = usize::try_from(slots.saturating_add(queue)).unwrap_or(usize::MAX);
-        let words = shared_words(10)?;
+        let words = shared_words(11)?;
         let addresses = sessions_per_address.map(|most| {
             AddressSessions::new(workers, share, usize::try_from(most).unwrap_or(usize::MAX))
         });
@@ -164,6 +169,8 @@ impl Scoreboard {
             displaced: Flag(&words[8]),
             halted: Flag(&words[9]),
             transfers: TransferCounters::new()?,
+            activity: Activity::new(workers)?,
+            certificate_expiry: &words[10],
         })
     }
 
@@ -300,9 +307,14 @@ impl Scoreboard {
     #[must_use]
     pub fn with_pool_metrics(&self, metrics: Metrics) -> Metrics {
         let uploads = self.uploads.usage();
-        metrics
+        let [sent, received] = self.transfers.bytes();
+        self.activity
+            .with_metrics(metrics)
             .with(metric::UPLOADS, uploads.number)
             .with(metric::UPLOAD_BYTES, uploads.bytes)
+            .with(metric::SENT_BYTES, sent)
+            .with(metric::RECEIVED_BYTES, received)
+            .with(metric::CERTIFICATE_EXPIRY, self.certificate_expiry.load(SeqCst))
             .with(metric::SESSIONS, self.sessions())
             .with(metric::WAITING, self.waiting())
             .with(metric::WORKERS, self.alive_workers())
@@ -318,6 +330,7 @@ impl Scoreboard {
     /// Clears what a dead worker held.
     pub fn clear(&self, worker: usize) {
         self.end_large_transfer(worker);
+        self.activity.clear(worker);
         self.addresses.iter().for_each(|addresses| addresses.clear(worker));
         for word in 0..ROW {
             self.word(worker, word).store(0, SeqCst);

@@ -18,6 +18,8 @@ pub struct SlotClaim {
     addr: Option<IpAddr>,
     /// Whether it is a slot; otherwise the session waits.
     has_slot: bool,
+    /// Protocol of the session that is served in the slot.
+    protocol: Option<Protocol>,
 }
 
 impl SlotClaim {
@@ -47,7 +49,14 @@ impl SlotClaim {
             }
             return Err("your address has as many sessions here as it may have");
         }
-        Ok(Self { scoreboard, worker, addr, has_slot })
+        Ok(Self { scoreboard, worker, addr, has_slot, protocol: None })
+    }
+
+    /// Counts the session of a client that is served in the slot from now on.
+    pub fn begin_session(&mut self, protocol: Protocol) {
+        if self.addr.is_some() && self.protocol.replace(protocol).is_none() {
+            self.scoreboard.activity.begin_session(self.worker, protocol);
+        }
     }
 
     /// Takes a slot if there is one by now; false if there is none.
@@ -62,6 +71,9 @@ impl SlotClaim {
 
 impl Drop for SlotClaim {
     fn drop(&mut self) {
+        if let Some(protocol) = self.protocol {
+            self.scoreboard.activity.end_session(self.worker, protocol);
+        }
         let Some(addr) = self.addr else { return self.scoreboard.free_peer_slot(self.worker) };
         self.scoreboard.remove_address_session(self.worker, addr);
         if self.has_slot {
@@ -90,4 +102,16 @@ pub enum AdmittedFront {
     Ftp { protocol: Protocol, input: LineBuffer, settings: LoginSettings },
     /// That of HTTP: the request that the session begins with.
     Http(Box<AdmittedRequest>),
+}
+
+impl AdmittedFront {
+    /// Returns the protocol of the session.
+    #[must_use]
+    pub fn protocol(&self) -> Protocol {
+        match self {
+            Self::Native => Protocol::Native,
+            Self::Ftp { protocol, .. } => *protocol,
+            Self::Http(request) => request.protocol,
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! Requests with one answer, and frames between them, for all loops.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use relais_net::Connection;
@@ -20,6 +21,18 @@ pub fn ask(to: &mut Connection, request: &Request) -> Result<Reply, Fault> {
     to.queue(request);
     to.flush()?;
     answer(to)
+}
+
+/// Has a server count the transfer as one that continues there after `failed` failed.
+///
+/// # Errors
+/// The connection is lost.
+pub(crate) fn report_failover(to: &mut Connection, failed: SocketAddr) -> Result<(), Fault> {
+    if to.peer() != failed {
+        to.queue(&Request::FailedOver);
+        to.flush()?;
+    }
+    Ok(())
 }
 
 /// Reads the next answer other than a keep-alive.

@@ -335,6 +335,7 @@ pub fn polite(request: &Request) -> Vec<u8> {
         | Request::Put(_)
         | Request::Seen { .. }
         | Request::StatMany { .. }
+        | Request::FailedOver
         | Request::Watch { .. } => Vec::new(),
     };
     FakeServer::encoded(&replies)

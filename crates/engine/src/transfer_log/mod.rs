@@ -21,6 +21,7 @@ use serde::Serialize;
 
 use self::sink::Sink;
 use crate::protocol::Protocol;
+use crate::transfer_counter::TransferCounter;
 
 /// An open transfer log.
 #[derive(Debug)]
@@ -86,12 +87,9 @@ struct LogLine<'a> {
 #[derive(Default)]
 pub(crate) struct TransferRecord(Option<Box<OpenRecord>>);
 
-/// Counts the bytes of a transfer.
-pub(crate) type TransferCounter = Box<dyn Fn(u64) + Send + Sync>;
-
 /// What is known of a command before its end.
 pub(crate) struct OpenRecord {
-    /// Counts the transfer at its end, also one that was cut.
+    /// Counts the transfer, also one that was cut.
     pub counter: Option<TransferCounter>,
     /// The log that gets a line.
     pub log: Option<Arc<TransferLog>>,
@@ -179,19 +177,30 @@ impl TransferRecord {
         Self(self.0.take())
     }
 
-    /// Sets the number of bytes that were transferred.
+    /// Sets the number of bytes that the log names.
     pub fn set_bytes(&mut self, bytes: u64) {
         if let Some(open) = &mut self.0 {
             open.bytes = bytes;
         }
     }
 
+    /// Counts bytes as they are sent or received.
+    pub fn count(&mut self, bytes: u64) {
+        if let Some(counter) = self.0.as_mut().and_then(|open| open.counter.as_mut()) {
+            counter.add(bytes);
+        }
+    }
+
+    /// Counts the transfer as one that continues after the bytes of an earlier one.
+    pub fn count_resume(&self) {
+        if let Some(counter) = self.0.as_ref().and_then(|open| open.counter.as_ref()) {
+            counter.resume();
+        }
+    }
+
     /// Logs the end of the command. Only the first end counts.
     pub fn end(&mut self, result: Result<(), ErrorCode>) {
         let Some(open) = self.0.take() else { return };
-        if let Some(count) = &open.counter {
-            count(open.bytes);
-        }
         let Some(log) = &open.log else { return };
         let line = LogLine {
             time: Timestamp::now().to_string(),

@@ -154,6 +154,10 @@ pub struct TestState {
     pub changes: AtomicU64,
     /// Bytes of all transfers.
     pub transferred: AtomicU64,
+    /// Transfers that are under way.
+    pub transfers: AtomicU64,
+    pub resumes: AtomicU64,
+    pub failovers: AtomicU64,
 }
 
 pub struct TestHost(pub Arc<TestState>);
@@ -175,8 +179,24 @@ impl Host for TestHost {
         self.0.now_ms.load(SeqCst)
     }
 
-    fn count_transfer(&self, _: Protocol, _: bool, bytes: u64, _: Duration) {
+    fn transfer_began(&self) {
+        self.0.transfers.fetch_add(1, SeqCst);
+    }
+
+    fn transfer_resumed(&self) {
+        self.0.resumes.fetch_add(1, SeqCst);
+    }
+
+    fn transfer_failed_over(&self) {
+        self.0.failovers.fetch_add(1, SeqCst);
+    }
+
+    fn transfer_moved(&self, _: Protocol, _: bool, bytes: u64) {
         self.0.transferred.fetch_add(bytes, SeqCst);
+    }
+
+    fn transfer_ended(&self, _: Protocol, _: bool, _: u64, _: Duration) {
+        self.0.transfers.fetch_sub(1, SeqCst);
     }
 
     fn is_draining(&self) -> bool {
@@ -282,6 +302,9 @@ impl Fixture {
             elsewhere: Mutex::new(Some(false)),
             changes: AtomicU64::default(),
             transferred: AtomicU64::default(),
+            transfers: AtomicU64::default(),
+            resumes: AtomicU64::default(),
+            failovers: AtomicU64::default(),
         });
         let engine = Engine::new(EngineSettings {
             folder,

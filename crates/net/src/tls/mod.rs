@@ -4,6 +4,7 @@
 
 mod certificate;
 mod client;
+mod expiry;
 mod info;
 mod mode;
 mod pem;
@@ -15,6 +16,7 @@ mod trust;
 
 pub use certificate::ServerCertificate;
 pub use client::{DialError, Dialer};
+pub use expiry::expiry_s;
 pub use info::{ChannelBinding, TlsInfo};
 pub use mode::{TlsMode, TlsOptions};
 pub use pem::read_pem;

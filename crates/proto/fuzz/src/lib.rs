@@ -44,7 +44,7 @@ pub fn request(data: &[u8]) {
         }
         Request::Ticket { ticket, .. } => assert!(ticket.len() <= limits::TICKET),
         Request::Hello(hello) => assert!(hello.agent.len() <= limits::TEXT),
-        Request::Status | Request::Ping => assert!(payload.is_empty()),
+        Request::Status | Request::Ping | Request::FailedOver => assert!(payload.is_empty()),
         Request::Seen { .. } => assert_eq!(payload.len(), 12),
         Request::Put(put) => {
             path(put.path.as_str().as_bytes());

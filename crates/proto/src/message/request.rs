@@ -67,6 +67,8 @@ wire_messages! {
             /// Highest change that the client has seen.
             lsn: Lsn,
         },
+        /// Notes that the transfer continues here after another server failed. It has no answer.
+        FailedOver,
         /// Opens an upload. `Data` frames follow, and `PutEnd`.
         Put(PutRequest),
         /// Ends an upload.

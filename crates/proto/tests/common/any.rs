@@ -232,6 +232,7 @@ pub fn request() -> impl Strategy<Value = Request> {
         (path(), option::of(lsn())).prop_map(|(path, after)| Request::Watch { path, after }),
         Just(Request::Status),
         Just(Request::Ping),
+        Just(Request::FailedOver),
         lsn().prop_map(|lsn| Request::Seen { lsn }),
     ]
 }

@@ -189,6 +189,7 @@ pub fn requests() -> Vec<(&'static str, Request)> {
         ("watch-max", Request::Watch { path: long(), after: Some(HIGH) }),
         ("status", Request::Status),
         ("ping", Request::Ping),
+        ("failed-over", Request::FailedOver),
         ("seen-min", Request::Seen { lsn: LOW }),
         ("seen-max", Request::Seen { lsn: HIGH }),
         ("put-min", Request::Put(small_put)),

@@ -19,8 +19,8 @@ use relais_net::tls::Dialer;
 use relais_net::{Connection, Stream};
 use relais_os::MailboxSender;
 use relais_proto::{
-    ClusterId, DiskSpace, ErrorCode, Heartbeat, HttpListeners, LinkMessage, Lsn, PeerSlave,
-    Registration, SlaveState, WireError, limits, metric,
+    ClusterId, ErrorCode, Heartbeat, HttpListeners, LinkMessage, Lsn, PeerSlave, Registration,
+    SlaveState, WireError, limits, metric,
 };
 use relais_storage::{CatalogError, CatalogReader, CatalogStore, LinkEvent};
 
@@ -462,15 +462,7 @@ impl HeartbeatSource<'_> {
     }
 
     fn compose(&mut self) -> Heartbeat {
-        let SlaveContext { own, scoreboard, .. } = self.context;
-        // Zeros mean that it is unknown.
-        let disk = rustix::fs::fstatvfs(own.folder.folder()).map_or_else(
-            |_| DiskSpace::default(),
-            |disk| DiskSpace {
-                free: disk.f_bavail.saturating_mul(disk.f_frsize),
-                size: disk.f_blocks.saturating_mul(disk.f_frsize),
-            },
-        );
+        let scoreboard = &self.context.scoreboard;
         let state = match self.is_fit() {
             _ if scoreboard.draining.get() => SlaveState::Draining,
             true => SlaveState::InService,
@@ -485,9 +477,9 @@ impl HeartbeatSource<'_> {
         Heartbeat {
             state,
             lsn: scoreboard.progress.applied(),
-            metrics: scoreboard.with_pool_metrics(metrics),
+            metrics: self.context.with_own_metrics(metrics),
             last_error,
-            disk,
+            disk: self.context.disk_space(),
             scrub,
         }
     }

@@ -133,7 +133,8 @@ impl SessionPool {
 
     /// Starts the thread of a session that has a slot.
     pub fn start(self: &Arc<Self>, stream: Stream, admission: Admission) {
-        let Admission { principal, claim, front } = admission;
+        let Admission { principal, mut claim, front } = admission;
+        claim.begin_session(front.protocol());
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let slot = SessionSlot { pool: self.clone(), number, claim: Some(claim) };
         if self.host.scoreboard().has_full_share(self.host.worker) {

@@ -369,6 +369,7 @@ impl ReplicaDriver {
                 // as damaged until good content arrives.
                 self.record_missing(&of.path, &entry, store)?;
                 store.mark_damaged(&of.path)?;
+                store.add_to_total(metric::SCRUB_BAD, 1)?;
             }
             return Ok(());
         }

@@ -15,6 +15,7 @@ use super::verify::verify;
 use super::{intake, requests};
 use crate::action::{Action, Purpose};
 use crate::error::{Fault, TransferError};
+use crate::exchange::report_failover;
 use crate::failover::{Failover, Try};
 use crate::progress::{Progress, Resume};
 use crate::sessions::Sessions;
@@ -129,7 +130,7 @@ impl DownloadLoop<'_, '_> {
             self.must_identify = false;
         }
         let header = requests::ask_for_content(server, &self.next_request())?;
-        self.accept(&header, server.peer())?;
+        self.accept(&header, server)?;
         self.accepted = true;
         let digest = self.take_in(server, &header)?;
         let known = self.state.with(|content| *content.digest.get_or_insert(digest));
@@ -214,7 +215,7 @@ impl DownloadLoop<'_, '_> {
     }
 
     /// Handles a header, and reports new facts.
-    fn accept(&mut self, header: &ContentHeader, from: SocketAddr) -> Result<(), Fault> {
+    fn accept(&mut self, header: &ContentHeader, from: &mut Connection) -> Result<(), Fault> {
         let known = self.state.content();
         let is_new = known.is_none();
         // Blocks follow the header.
@@ -237,8 +238,9 @@ impl DownloadLoop<'_, '_> {
             // resume after a kill.
             self.state.tell(|progress| progress.checkpoint(&content));
         }
-        if let Some(before) = self.failover.served_by(from) {
-            self.state.tell(|progress| progress.moved(before, from, header.offset));
+        if let Some(before) = self.failover.served_by(from.peer()) {
+            self.state.tell(|progress| progress.moved(before, from.peer(), header.offset));
+            report_failover(from, before)?;
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use super::digest::UploadDigest;
 use super::send::Sender;
 use crate::action::{Action, Purpose};
 use crate::error::{Fault, TransferError, other_content};
-use crate::exchange::ask;
+use crate::exchange::{ask, report_failover};
 use crate::failover::{Failover, Try};
 use crate::progress::Progress;
 use crate::sessions::Sessions;
@@ -128,7 +128,7 @@ impl UploadLoop<'_, '_, '_> {
         match reply {
             Reply::Staged { offset, current } if offset <= size => {
                 let offset = if self.from_start { 0 } else { offset };
-                self.tell(server.peer(), offset, current);
+                self.tell(server, offset, current)?;
                 let result = self.sender.send(server, offset);
                 self.from_start &= !self.sender.asked;
                 result
@@ -169,7 +169,13 @@ impl UploadLoop<'_, '_, '_> {
     }
 
     /// Reports new facts to the caller.
-    fn tell(&mut self, server: SocketAddr, offset: u64, current: Expect) {
+    fn tell(
+        &mut self,
+        connection: &mut Connection,
+        offset: u64,
+        current: Expect,
+    ) -> Result<(), Fault> {
+        let server = connection.peer();
         self.gained += offset.saturating_sub(self.best);
         self.best = self.best.max(offset);
         if !self.met.iter().any(|(met, _)| *met == server) {
@@ -184,7 +190,9 @@ impl UploadLoop<'_, '_, '_> {
         }
         if let Some(before) = self.failover.served_by(server) {
             progress.moved(before, server, offset);
+            report_failover(connection, before)?;
         }
+        Ok(())
     }
 
     /// Compares the stored content with the sent one, and makes the result.

@@ -5,7 +5,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use relais_cluster::ConnectionAddrs;
-use relais_proto::{SlaveReport, SlaveState, metric};
+use relais_proto::{SESSIONS_BY_PROTOCOL, SlaveReport, SlaveState, metric};
 
 use crate::http::site::HttpSite;
 use crate::http::status::lag_seconds;
@@ -15,8 +15,7 @@ use crate::status::lag;
 type Labels = Vec<(&'static str, String)>;
 
 /// A metric for each slave, from its last heartbeat.
-const OF_SLAVES: [(&str, &str, &str); 11] = [
-    ("relais_slave_sessions", "Open sessions of a slave", metric::SESSIONS),
+const OF_SLAVES: [(&str, &str, &str); 13] = [
     ("relais_slave_waiting_sessions", "Sessions that wait for a slot", metric::WAITING),
     ("relais_slave_workers", "Worker processes of a slave that are alive", metric::WORKERS),
     ("relais_slave_files", "Files in the catalogue of a slave", metric::FILES),
@@ -27,6 +26,17 @@ const OF_SLAVES: [(&str, &str, &str); 11] = [
     ("relais_unapplied_changes", "Paths where the disk refused a change", metric::UNAPPLIED),
     ("relais_damaged_files", "Damaged files that are not repaired yet", metric::DAMAGED),
     ("relais_unfinished_uploads", "Unfinished uploads of a slave", metric::UPLOADS),
+    ("relais_active_transfers", "Downloads and uploads that are under way", metric::TRANSFERS),
+    ("relais_slave_disk_free_bytes", "Free space for files of a slave", metric::DISK_FREE),
+    ("relais_slave_disk_size_bytes", "Size of the file system of a slave", metric::DISK_SIZE),
+];
+/// A counter for each slave, from its last heartbeat.
+const COUNTED_BY_SLAVES: [(&str, &str, &str); 5] = [
+    ("relais_slave_sent_bytes", "Bytes of contents that a slave has sent", metric::SENT_BYTES),
+    ("relais_slave_received_bytes", "Bytes that a slave has received", metric::RECEIVED_BYTES),
+    ("relais_resumes", "Transfers that continued an earlier one", metric::RESUMES),
+    ("relais_failovers", "Transfers that continued that of a failed server", metric::FAILOVERS),
+    ("relais_scrub_bad", "Files whose content was found damaged", metric::SCRUB_BAD),
 ];
 
 /// The registry that is being filled.
@@ -102,23 +112,27 @@ impl Families {
         for (name, help, metric) in OF_SLAVES {
             self.gauges(name, help, of(&|report| Some(signed(report.metrics.get(metric)))));
         }
-        self.add_heartbeats(site);
-    }
-
-    /// Adds what only the heartbeats of linked slaves have.
-    fn add_heartbeats(&mut self, site: &HttpSite) {
-        let (mut free, mut size) = (Vec::new(), Vec::new());
-        let bad: Family<Labels, Counter> = Family::default();
-        for linked in site.core.slaves.all() {
-            let Some(heartbeat) = linked.heartbeat else { continue };
-            let labels = vec![("slave", linked.slave.to_string())];
-            free.push((labels.clone(), signed(heartbeat.disk.free)));
-            size.push((labels.clone(), signed(heartbeat.disk.size)));
-            bad.get_or_create(&labels).inc_by(heartbeat.scrub.damaged);
+        for (name, help, metric) in COUNTED_BY_SLAVES {
+            let family: Family<Labels, Counter> = Family::default();
+            for report in &reports {
+                family.get_or_create(&labels(report)).inc_by(report.metrics.get(metric));
+            }
+            self.0.register(name, help, family);
         }
-        self.gauges("relais_slave_disk_free_bytes", "Free space for files of a slave", free);
-        self.gauges("relais_slave_disk_size_bytes", "Size of the file system of a slave", size);
-        self.0.register("relais_scrub_bad", "Damaged files that the last scrub found", bad);
+        let sessions = reports.iter().flat_map(|report| {
+            SESSIONS_BY_PROTOCOL.map(|(protocol, metric)| {
+                let mut labels = labels(report);
+                labels.push(("protocol", protocol.to_owned()));
+                (labels, signed(report.metrics.get(metric)))
+            })
+        });
+        self.gauges("relais_sessions", "Open sessions of a slave by protocol", sessions);
+        let expiry = of(&|report| {
+            let expiry = report.metrics.get(metric::CERTIFICATE_EXPIRY);
+            (expiry > 0).then(|| signed(expiry))
+        });
+        let help = "End of the validity of a slave's certificate since 1970";
+        self.gauges(metric::CERTIFICATE_EXPIRY, help, expiry);
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: i64) {

@@ -9,7 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use relais_http::{RequestHead, Status, accept};
-use relais_proto::metric;
+use relais_proto::{SESSIONS_BY_PROTOCOL, metric};
 use relais_storage::{CatalogReader, CatalogStore};
 
 use super::answer::Answer;
@@ -26,8 +26,8 @@ const OPEN_METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; ch
 /// Names and values of labels.
 type Labels = Vec<(&'static str, String)>;
 
-/// The gauges of the catalogue and of the pool.
-const GAUGES: [(&str, &str, &str); 13] = [
+/// The gauges of the catalogue, the pool and the disk.
+const GAUGES: [(&str, &str, &str); 15] = [
     ("relais_files", "Files in the catalogue", metric::FILES),
     ("relais_folders", "Folders in the catalogue", metric::FOLDERS),
     ("relais_content_bytes", "Bytes of all files", metric::BYTES),
@@ -38,9 +38,19 @@ const GAUGES: [(&str, &str, &str); 13] = [
     ("relais_damaged_files", "Damaged files that are not repaired yet", metric::DAMAGED),
     ("relais_unfinished_uploads", "Unfinished uploads", metric::UPLOADS),
     ("relais_unfinished_upload_bytes", "Bytes of unfinished uploads", metric::UPLOAD_BYTES),
-    ("relais_open_sessions", "Open sessions of all protocols", metric::SESSIONS),
     ("relais_waiting_sessions", "Sessions that wait for a slot", metric::WAITING),
     ("relais_workers", "Worker processes that are alive", metric::WORKERS),
+    ("relais_active_transfers", "Downloads and uploads that are under way", metric::TRANSFERS),
+    ("relais_disk_free_bytes", "Free space for files", metric::DISK_FREE),
+    ("relais_disk_size_bytes", "Size of the file system of the folder", metric::DISK_SIZE),
+];
+/// The counters beside those of transfers.
+const COUNTERS: [(&str, &str, &str); 5] = [
+    ("relais_resumes", "Transfers that continued an earlier one", metric::RESUMES),
+    ("relais_failovers", "Transfers that continued that of a failed server", metric::FAILOVERS),
+    ("relais_scrub_bad", "Files whose content was found damaged", metric::SCRUB_BAD),
+    ("relais_quarantined", "Files that were quarantined", metric::QUARANTINED),
+    ("relais_rescans", "Rescans of the folder", metric::RESCANS),
 ];
 
 /// The metrics of a slave.
@@ -90,8 +100,7 @@ impl MetricsPage {
             warn!("cannot read the catalogue: {e}");
             "the catalogue cannot be read"
         })?;
-        let scoreboard = self.host.scoreboard();
-        let metrics = scoreboard.with_pool_metrics(metrics);
+        let metrics = self.host.context.with_own_metrics(metrics);
         let mut registry = Registry::default();
         let build: Family<Labels, Gauge> = Family::default();
         let version = ("version", env!("CARGO_PKG_VERSION").to_owned());
@@ -99,10 +108,27 @@ impl MetricsPage {
         registry.register("relais_build_info", "Version of the program", build);
         for (name, help, metric) in GAUGES {
             let gauge: Gauge = Gauge::default();
-            gauge.set(i64::try_from(metrics.get(metric)).unwrap_or(i64::MAX));
+            gauge.set(signed(metrics.get(metric)));
             registry.register(name, help, gauge);
         }
-        let totals: Vec<TransferTotals> = scoreboard.transfers.totals().collect();
+        for (name, help, metric) in COUNTERS {
+            let counter: Counter = Counter::default();
+            counter.inc_by(metrics.get(metric));
+            registry.register(name, help, counter);
+        }
+        let sessions: Family<Labels, Gauge> = Family::default();
+        for (protocol, metric) in SESSIONS_BY_PROTOCOL {
+            let labels = vec![("protocol", protocol.to_owned())];
+            sessions.get_or_create(&labels).set(signed(metrics.get(metric)));
+        }
+        registry.register("relais_sessions", "Open sessions by protocol", sessions);
+        if let expiry @ 1.. = metrics.get(metric::CERTIFICATE_EXPIRY) {
+            let gauge: Gauge = Gauge::default();
+            gauge.set(signed(expiry));
+            let help = "End of the certificate's validity since 1970";
+            registry.register(metric::CERTIFICATE_EXPIRY, help, gauge);
+        }
+        let totals: Vec<TransferTotals> = self.host.scoreboard().transfers.totals().collect();
         let bytes: Family<Labels, Counter> = Family::default();
         for total in &totals {
             bytes.get_or_create(&labels(total)).inc_by(total.bytes);
@@ -120,7 +146,7 @@ impl MetricsPage {
         registry.register("relais_transfer_seconds", "Time of transfers", times);
         let sizes = totals.iter().map(|total| {
             #[allow(clippy::cast_precision_loss, reason = "a sum is for averages")]
-            let sum = total.bytes as f64;
+            let sum = total.ended_bytes as f64;
             let buckets = buckets(&SIZES, &total.by_size);
             CountedHistogram { labels: labels(total), sum, buckets }
         });
@@ -128,6 +154,11 @@ impl MetricsPage {
         registry.register("relais_transfer_size_bytes", "Size of transfers", sizes);
         Ok(registry)
     }
+}
+
+/// Values above the highest one of a gauge become that one.
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 fn labels(total: &TransferTotals) -> Labels {

@@ -96,6 +96,7 @@ pub fn perform(
         | Request::Login(_)
         | Request::Ticket { .. }
         | Request::Seen { .. }
+        | Request::FailedOver
         | Request::PutEnd { .. } => Outcome::Unexpected(request.frame_type()),
     })
 }

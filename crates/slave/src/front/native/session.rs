@@ -190,6 +190,7 @@ impl SessionHandler {
             };
             match request {
                 Request::Seen { lsn } => self.session.observe(lsn),
+                Request::FailedOver => self.session.count_failover(),
                 request => self.answer(request)?,
             }
             if self.is_closing {

@@ -80,7 +80,7 @@ impl ContentSource {
         }
     }
 
-    /// Counts bytes that were sent, for the transfer log.
+    /// Counts bytes that were sent, for the transfer log and the metrics.
     pub fn add_sent(&mut self, bytes: u64) {
         match self {
             Self::Local(content) => content.add_sent(bytes),

@@ -1,0 +1,42 @@
+//! Counts a transfer of a client: its beginning, its bytes as they move, and its end.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::engine::Engine;
+use crate::protocol::Protocol;
+
+/// A transfer that is counted. Its drop is its end.
+pub(crate) struct TransferCounter {
+    engine: Arc<Engine>,
+    protocol: Protocol,
+    is_upload: bool,
+    since: Instant,
+    bytes: u64,
+}
+
+impl TransferCounter {
+    /// Begins to count a transfer.
+    pub fn begin(engine: &Arc<Engine>, protocol: Protocol, is_upload: bool) -> Self {
+        engine.host().transfer_began();
+        Self { engine: engine.clone(), protocol, is_upload, since: Instant::now(), bytes: 0 }
+    }
+
+    /// Counts bytes that were sent or received.
+    pub fn add(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        self.engine.host().transfer_moved(self.protocol, self.is_upload, bytes);
+    }
+
+    /// Counts the transfer as one that continues after the bytes of an earlier one.
+    pub fn resume(&self) {
+        self.engine.host().transfer_resumed();
+    }
+}
+
+impl Drop for TransferCounter {
+    fn drop(&mut self) {
+        let time = self.since.elapsed();
+        self.engine.host().transfer_ended(self.protocol, self.is_upload, self.bytes, time);
+    }
+}
