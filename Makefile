@@ -24,7 +24,7 @@ MADE := $(foreach s,$(SAMPLES),_FTPROOT/made/$(firstword $(subst :, ,$(s))))
 export PATH := $(PATH):$(HOME)/.cargo/bin
 export CARGO
 
-.PHONY: build programs samples tools run test test-clients test-long check audit docs master slave client stop clean help
+.PHONY: build programs samples tools run test test-clients test-long bench bench-full check audit docs master slave client stop clean help
 .DELETE_ON_ERROR:
 
 build: programs samples
@@ -64,6 +64,15 @@ test-clients: tools
 # What is ignored and called write_... writes files of the repository anew and is no test.
 test-long: tools
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-2} $(DEFAULT_SIGNALS) $(CARGO) test --workspace --locked --no-fail-fast -- --ignored --skip write_
+
+# Comparisons with other servers: as root, on a quiet machine. DISK=FOLDER adds the rows on a disk.
+bench: programs
+	python3 benches/bench.py $(if $(DISK),--disk '$(DISK)')
+
+bench-full: programs
+	python3 benches/bench.py --full $(if $(DISK),--disk '$(DISK)') --write benches/RESULTS.md
+	python3 benches/ftp.py
+	python3 benches/http.py
 
 check: tools
 	$(CARGO) fmt --all --check
@@ -105,6 +114,8 @@ help:
 	@echo 'make test               all tests but the long ones'
 	@echo 'make test-clients       tests with the FTP and HTTP clients that others wrote: curl, lftp, ...'
 	@echo 'make test-long          the long ones'
+	@echo 'make bench              comparisons with other servers, at most 15 minutes; as root'
+	@echo 'make bench-full         all of them; DISK=FOLDER adds the rows on a disk'
 	@echo 'make check              formatting, lints, documentation, structure'
 	@echo 'make audit              advisories, licences and duplicates of the dependencies, by cargo-deny'
 	@echo 'make docs               manual pages and shell completions, into target/relais/docs or DOCS=FOLDER'

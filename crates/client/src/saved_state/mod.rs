@@ -168,11 +168,17 @@ impl SavedState {
         }
     }
 
-    /// Replaces an impossible LSN by the lower `lsn`.
-    pub fn lower_lsn(&mut self, origin: &Origin, lsn: Lsn) {
+    /// Replaces the LSN `impossible` by the lower `lsn`. Another saved LSN is left.
+    pub fn lower_lsn(&mut self, origin: &Origin, impossible: Lsn, lsn: Lsn) {
         self.kept = None;
-        let lowered =
-            self.folder.write(|lock| replace(lock, &lsn_file_name(origin), &file::format_lsn(lsn)));
+        let name = lsn_file_name(origin);
+        let lowered = self.folder.write(|lock| {
+            let known = self.folder.read(&name).ok().flatten();
+            if known.and_then(|text| file::parse_lsn(&text)) != Some(impossible) {
+                return Ok(());
+            }
+            replace(lock, &name, &file::format_lsn(lsn))
+        });
         if let Err(why) = lowered {
             debug!("the impossible LSN is still saved: {why}");
         }

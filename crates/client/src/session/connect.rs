@@ -310,12 +310,16 @@ impl Session {
         let authority = authority_of(&connection);
         match (welcome.role, answer) {
             (ServerRole::Master, Reply::Redirect { ticket, lsn, slaves }) => {
-                self.enter_authoritative(welcome.cluster, authority, lsn);
+                if !self.enter_authoritative(welcome.cluster, authority, lsn, shown) {
+                    return self.log_in_at_address(addr, name, timeouts);
+                }
                 let cluster = welcome.cluster;
                 Ok(LoginOutcome::Redirected(Route { cluster, authority, ticket, slaves }))
             }
             (ServerRole::Standalone, Reply::Opened { slave, lsn, .. }) => {
-                self.enter_authoritative(welcome.cluster, authority, lsn);
+                if !self.enter_authoritative(welcome.cluster, authority, lsn, shown) {
+                    return self.log_in_at_address(addr, name, timeouts);
+                }
                 // The first request tells the server the LSN of earlier runs: the cluster is known
                 // only now.
                 Ok(LoginOutcome::Session(Box::new(self.wrap_session(

@@ -50,35 +50,47 @@ impl Session {
         self.observed.record_lsn(lsn);
     }
 
-    /// As [`Self::enter_cluster`], for the server that assigns the LSNs.
+    /// As [`Self::enter_cluster`], for the server that assigns the LSNs. `shown` is the LSN that
+    /// the client knew when it asked.
     ///
-    /// No LSN can be higher than that server's latest. A higher one comes from a server that lied,
-    /// or this server was reset. The client drops it, because every read would be refused as long
-    /// as it is kept.
+    /// No LSN that the client knew then can be higher than that server's latest. A higher one
+    /// comes from a server that lied, or this server was reset. The client drops it, because every
+    /// read would be refused as long as it is kept. A higher LSN that another client has saved
+    /// meanwhile proves nothing: then the result is false, and the caller asks again.
     pub(super) fn enter_authoritative(
         &mut self,
         cluster: ClusterId,
         authority: Option<Fingerprint>,
         latest: Lsn,
-    ) {
+        shown: Lsn,
+    ) -> bool {
         self.enter_cluster(cluster, authority, Lsn::default());
         let seen = self.observed.lsn();
         if seen > latest {
-            // A slave may report the same LSN again, on each connection.
-            if self.dropped_lsn.replace(seen) != Some(seen) {
-                say!(
-                    self.notices,
-                    "warning: change {seen} was seen at {}, whose latest change is {latest}: \
-                     a server lied, or this one was reset; {seen} is dropped",
-                    self.settings.host
-                );
+            if seen > shown {
+                return false;
             }
-            self.observed.lower_lsn(latest);
-            if let (Some(saved), Some(origin)) = (&mut self.saved, &self.origin) {
-                saved.lower_lsn(origin, latest);
-            }
+            self.drop_lsn(seen, latest);
         }
         self.observed.record_lsn(latest);
+        true
+    }
+
+    /// Replaces an impossible LSN by the latest one of the server that assigns them.
+    fn drop_lsn(&mut self, seen: Lsn, latest: Lsn) {
+        // A slave may report the same LSN again, on each connection.
+        if self.dropped_lsn.replace(seen) != Some(seen) {
+            say!(
+                self.notices,
+                "warning: change {seen} was seen at {}, whose latest change is {latest}: \
+                 a server lied, or this one was reset; {seen} is dropped",
+                self.settings.host
+            );
+        }
+        self.observed.lower_lsn(latest);
+        if let (Some(saved), Some(origin)) = (&mut self.saved, &self.origin) {
+            saved.lower_lsn(origin, seen, latest);
+        }
     }
 
     /// Loads the LSN that earlier or concurrent runs have seen of these servers.

@@ -380,7 +380,7 @@ fn a_dropped_lsn_is_reported_once() {
     let lsn = |epoch| Lsn { epoch, number: 0 };
     for _ in 0..10 {
         session.enter_cluster(CLUSTER, None, lsn(2));
-        session.enter_authoritative(CLUSTER, None, lsn(1));
+        assert!(session.enter_authoritative(CLUSTER, None, lsn(1), lsn(2)));
     }
     let warnings = session.notices.collected();
     assert!(matches!(&warnings[..], [one] if one.contains("2-0 is dropped")), "{warnings:?}");

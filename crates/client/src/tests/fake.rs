@@ -128,7 +128,8 @@ pub fn master_of(tree: &Tree, slaves: Vec<Endpoint>) -> (SocketAddr, Arc<Mutex<V
     master_at(move || tree.latest(), slaves)
 }
 
-fn master_at(
+/// As [`master`]; `latest` returns the latest change of each redirect.
+pub fn master_at(
     latest: impl Fn() -> Lsn + Send + Sync + 'static,
     slaves: Vec<Endpoint>,
 ) -> (SocketAddr, Arc<Mutex<Vec<Login>>>) {

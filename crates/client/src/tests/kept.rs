@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use relais_proto::{Endpoint, ErrorCode, Lsn, Request, ServerRole};
 
 use super::fake::{
-    CLUSTER, closed_addr, endpoint, master, master_of, opening, redirect, send, serve, welcome,
+    CLUSTER, closed_addr, endpoint, master, master_at, master_of, opening, redirect, send, serve, welcome,
 };
 use super::tree::Tree;
 use super::{CapturedOutput, content, shell};
@@ -122,6 +123,39 @@ fn impossible_lsn_is_dropped_with_a_warning() {
             assert_eq!(saved().lsn(&origin), Some(lsn(5)));
         }
     }
+}
+
+#[test]
+fn lsn_seen_by_another_client_meanwhile_is_kept() {
+    let (dir, tree) = (tempfile::tempdir().unwrap(), tree());
+    let state_dir = dir.path().join("kept");
+    let slaves = vec![endpoint(1, tree.slave(1))];
+    let saved = Arc::new(Mutex::new(None));
+    let is_first = AtomicBool::new(true);
+    let (kept, latest) = (Arc::clone(&saved), tree.clone());
+    let (addr, logins) = master_at(
+        move || {
+            let Some((mut saved, origin)) = kept.lock().unwrap().take() else {
+                return if is_first.swap(false, Ordering::Relaxed) { latest.latest() } else { lsn(6) };
+            };
+            // Another client makes a change while this reply is on its way.
+            SavedState::save(&mut saved, &origin, lsn(6));
+            lsn(5)
+        },
+        slaves,
+    );
+    let (mut first, _) = shell_with_state(addr, dir.path(), &state_dir);
+    assert_eq!(first.execute("mkdir m").status, 0);
+    let host = first.session.settings.host.clone();
+    let state =
+        || SavedState::new(StateFolder::at(&state_dir), &host, "", Notices::collecting());
+    let origin = super::origin(&first);
+    *saved.lock().unwrap() = Some((state(), origin.clone()));
+    let (mut second, _) = shell_with_state(addr, dir.path(), &state_dir);
+    second.execute("ls");
+    assert!(second.notices.collected().iter().all(|text| !text.contains("dropped")));
+    assert_eq!(state().lsn(&origin), Some(lsn(6)));
+    assert_eq!(logins.lock().unwrap().len(), 3, "the second client asks once more");
 }
 
 #[test]
