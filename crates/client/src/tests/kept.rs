@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use relais_proto::{Endpoint, ErrorCode, Lsn, Request, ServerRole};
 
 use super::fake::{
-    CLUSTER, closed_addr, endpoint, master, master_at, master_of, opening, redirect, send, serve, welcome,
+    CLUSTER, closed_addr, endpoint, master, master_at, master_of, opening, redirect, send, serve,
+    welcome,
 };
 use super::tree::Tree;
 use super::{CapturedOutput, content, shell};
@@ -136,7 +137,11 @@ fn lsn_seen_by_another_client_meanwhile_is_kept() {
     let (addr, logins) = master_at(
         move || {
             let Some((mut saved, origin)) = kept.lock().unwrap().take() else {
-                return if is_first.swap(false, Ordering::Relaxed) { latest.latest() } else { lsn(6) };
+                return if is_first.swap(false, Ordering::Relaxed) {
+                    latest.latest()
+                } else {
+                    lsn(6)
+                };
             };
             // Another client makes a change while this reply is on its way.
             SavedState::save(&mut saved, &origin, lsn(6));
@@ -147,8 +152,7 @@ fn lsn_seen_by_another_client_meanwhile_is_kept() {
     let (mut first, _) = shell_with_state(addr, dir.path(), &state_dir);
     assert_eq!(first.execute("mkdir m").status, 0);
     let host = first.session.settings.host.clone();
-    let state =
-        || SavedState::new(StateFolder::at(&state_dir), &host, "", Notices::collecting());
+    let state = || SavedState::new(StateFolder::at(&state_dir), &host, "", Notices::collecting());
     let origin = super::origin(&first);
     *saved.lock().unwrap() = Some((state(), origin.clone()));
     let (mut second, _) = shell_with_state(addr, dir.path(), &state_dir);
