@@ -50,6 +50,8 @@ pub enum UploadProgress {
         offset: u64,
         /// What a put that continues now has to expect at the path.
         current: Expect,
+        /// Whether the upload is not known here: it has not begun, was discarded, or is elsewhere.
+        is_unknown: bool,
     },
 }
 
@@ -74,7 +76,8 @@ pub struct Upload {
     /// Name of the staged file once it is complete.
     sealed: StagedName,
     target: UploadTarget,
-    hasher: UploadHasher,
+    /// None if the bytes are hashed once all of them are here.
+    hasher: Option<UploadHasher>,
     at: u64,
     /// Bytes at the beginning that the client has not sent. Without more, nothing is kept.
     inherited: u64,
@@ -98,11 +101,31 @@ impl Session {
         request: PutRequest,
         keepalive: &mut dyn KeepAlive,
     ) -> Result<Upload, Refusal> {
+        let mut upload = self.begin_part(request, keepalive)?;
+        let hashed = upload.hash_received(keepalive);
+        if let Err(refusal) = self.context.recorded(&mut upload.record, hashed) {
+            upload.pause();
+            return Err(refusal);
+        }
+        Ok(upload)
+    }
+
+    /// Begins to receive a part of an upload after which others follow, without hashing it.
+    ///
+    /// An upload in many parts would read again for each part what is there.
+    ///
+    /// # Errors
+    /// As [`Session::begin_upload`].
+    pub fn begin_part(
+        &self,
+        request: PutRequest,
+        keepalive: &mut dyn KeepAlive,
+    ) -> Result<Upload, Refusal> {
         let record = self.begin(LoggedCommand::Put, &request.path, None, keepalive)?;
         self.stage(request, None, record, keepalive)
     }
 
-    /// Begins to stage the content of an upload, or of a copy of `source`.
+    /// Begins to stage the content of an upload, or of a copy of `source`. Nothing is hashed.
     pub(crate) fn stage(
         &self,
         request: PutRequest,
@@ -143,25 +166,25 @@ impl Session {
                 is_put_again = true;
             }
             let name = StagedName::new(id, &context.principal.user, &path, Some(size));
-            let offset = match find_staged(context, &path, &name, false, keepalive)? {
-                _ if is_put_again => size,
-                StagedState::Complete => size,
+            let staged = match find_staged(context, &path, &name, false, keepalive)? {
+                _ if is_put_again => Some(size),
+                StagedState::Complete => Some(size),
                 StagedState::Partial(file) => {
-                    Some(file.metadata().map_err(|e| cannot_stage(&path, e))?.len())
-                        .filter(|there| *there <= size)
-                        .unwrap_or(0)
+                    let there = file.metadata().map_err(|e| cannot_stage(&path, e))?.len();
+                    Some(if there <= size { there } else { 0 })
                 }
-                StagedState::Missing { ending: false } => 0,
+                StagedState::Missing { ending: false } => None,
                 // The upload was complete a moment ago: its change is being made.
                 StagedState::Missing { ending: true } => {
                     match wait_for_commit(context, id, keepalive)? {
                         Some(commit) => return committed(context, commit, &path),
-                        None => 0,
+                        None => None,
                     }
                 }
             };
             let current = context.with_catalogue(|store| store.version_at(&path))?;
-            Ok(UploadProgress::Staged { offset, current: Expect::exactly(current) })
+            let (offset, is_unknown) = (staged.unwrap_or(0), staged.is_none());
+            Ok(UploadProgress::Staged { offset, current: Expect::exactly(current), is_unknown })
         }))
     }
 }
@@ -193,11 +216,7 @@ fn begin(
     if size != Some(at) || at == 0 {
         context.check_disk_space(&path, remaining)?;
     }
-    let upload =
-        |request, name, target, hasher| Upload::new(context, request, name, target, hasher);
-    let complete = |request| {
-        upload(request, name.sealed(), UploadTarget::Complete, context.staged_hasher(size))
-    };
+    let complete = |request| Upload::new(context, request, name.sealed(), UploadTarget::Complete);
     let file = match find_staged(context, &path, &name, true, keepalive)? {
         StagedState::Complete => return Ok(complete(request)),
         StagedState::Partial(file) => file,
@@ -230,8 +249,7 @@ fn begin(
     if staged_len > at {
         file.set_len(at).map_err(|e| cannot_stage(&path, e))?;
     }
-    let hasher = hash_staged(context, &file, (at, size), &path, keepalive)?;
-    Ok(upload(request, name, UploadTarget::Staged(file), hasher))
+    Ok(Upload::new(context, request, name, UploadTarget::Staged(file)))
 }
 
 /// Whether no server that is known has the content of a committed put. The upload restores it.
@@ -321,7 +339,6 @@ impl Upload {
         request: PutRequest,
         name: StagedName,
         target: UploadTarget,
-        hasher: StagedHasher,
     ) -> Self {
         let mode = request.mode.unwrap_or(Mode::new(0o666)).masked(context.settings.umask);
         Self {
@@ -329,7 +346,7 @@ impl Upload {
             name,
             sealed: name.sealed(),
             target,
-            hasher: UploadHasher::new(hasher),
+            hasher: None,
             at: request.offset,
             inherited: 0,
             mode: mode.with_owner_access(Kind::File),
@@ -350,8 +367,9 @@ impl Upload {
         inherited: u64,
     ) -> Self {
         let sealed = StagedName::new(request.id, &context.principal.user, &request.path, None);
-        let mut upload = Self::new(context, request, name, UploadTarget::Staged(file), hasher);
+        let mut upload = Self::new(context, request, name, UploadTarget::Staged(file));
         (upload.sealed, upload.inherited) = (sealed.sealed(), inherited);
+        upload.hasher = Some(UploadHasher::new(hasher));
         upload
     }
 
@@ -373,9 +391,21 @@ impl Upload {
         self.at
     }
 
+    /// Hashes the bytes that are here, and has those hashed that follow.
+    fn hash_received(&mut self, keepalive: &mut dyn KeepAlive) -> Result<(), Refusal> {
+        let UploadTarget::Staged(file) = &self.target else { return Ok(()) };
+        let (path, length) = (&self.request.path, (self.at, self.request.size));
+        let hasher = hash_staged(&self.context, file, length, path, keepalive)?;
+        self.hasher = Some(UploadHasher::new(hasher));
+        Ok(())
+    }
+
     /// Waits for the digest of these bytes.
-    pub(crate) fn digest(&mut self) -> Result<Digest, Refusal> {
-        self.hasher.finish().map_err(|e| cannot_stage(&self.request.path, e))
+    pub(crate) fn digest(&mut self, keepalive: &mut dyn KeepAlive) -> Result<Digest, Refusal> {
+        match &mut self.hasher {
+            Some(hasher) => hasher.finish().map_err(|e| cannot_stage(&self.request.path, e)),
+            None => self.hash_staged(keepalive),
+        }
     }
 
     /// Writes the next bytes.
@@ -385,7 +415,7 @@ impl Upload {
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
         let written = self.try_write(bytes.len(), |file, at, hasher| {
             file.write_all_at(bytes, at)?;
-            hasher.update(bytes, file, at)
+            hasher.map_or(Ok(()), |hasher| hasher.update(bytes, file, at))
         });
         self.fail_on(written)
     }
@@ -393,7 +423,7 @@ impl Upload {
     /// Whether so much has come that the next bytes should come through a pipe, if they can.
     #[must_use]
     pub fn is_large(&self) -> bool {
-        self.hasher.is_beside()
+        self.hasher.as_ref().is_none_or(UploadHasher::is_beside)
     }
 
     /// Writes the bytes that `pipe` holds, without a copy to this process.
@@ -406,7 +436,7 @@ impl Upload {
         let written = self.try_write(length, |file, at, hasher| {
             is_dropped = false;
             pipe.empty_into(Some((file, at)))?;
-            hasher.follow(file, at, length as u64)
+            hasher.map_or(Ok(()), |hasher| hasher.follow(file, at, length as u64))
         });
         let written = match written {
             Ok(()) if is_dropped => {
@@ -421,7 +451,7 @@ impl Upload {
     fn try_write(
         &mut self,
         length: usize,
-        write: impl FnOnce(&File, u64, &mut UploadHasher) -> io::Result<()>,
+        write: impl FnOnce(&File, u64, Option<&mut UploadHasher>) -> io::Result<()>,
     ) -> Result<(), Refusal> {
         let path = &self.request.path;
         let end = self.at + length as u64;
@@ -430,7 +460,7 @@ impl Upload {
             return Err(Refusal::at(path, ErrorCode::BadRequest, message));
         }
         if let UploadTarget::Staged(file) = &self.target {
-            write(file, self.at, &mut self.hasher).map_err(|e| cannot_stage(path, e))?;
+            write(file, self.at, self.hasher.as_mut()).map_err(|e| cannot_stage(path, e))?;
         }
         // The first bytes may come from another slave, and not from the client.
         self.record.count(end.saturating_sub(self.at.max(self.inherited)));
@@ -473,8 +503,9 @@ impl Upload {
             }
         };
         let hasher = hash_staged(&self.context, file, (len, Some(len)), path, keepalive)?;
-        self.hasher = UploadHasher::new(hasher);
-        self.digest()
+        let digest = hasher.digest();
+        self.hasher = Some(UploadHasher::new(hasher));
+        Ok(digest)
     }
 
     /// Completes the upload; `digest` is what the client says about the content, if it says
@@ -510,15 +541,15 @@ impl Upload {
             let message = format!("the upload ended at byte {}", self.at);
             return Err(Refusal::at(&path, ErrorCode::BadRequest, message));
         }
-        let UploadTarget::Staged(file) = &self.target else {
+        if !matches!(self.target, UploadTarget::Staged(_)) {
             return self.finish_complete(digest, keepalive);
-        };
-        let received = self.hasher.finish().map_err(|e| cannot_stage(&path, e))?;
+        }
+        let received = self.digest(keepalive)?;
         if digest.is_some_and(|digest| digest != received) {
             let message = "the received bytes do not match the digest";
             return Err(Refusal::at(&path, ErrorCode::Damaged, message));
         }
-        let synced = self.complete(file, keepalive)?;
+        let synced = self.complete(keepalive)?;
         if self.name.is_by_path() {
             // Once the file is sealed the name may belong to the next upload.
             self.context.staging.remove_base(&self.name);
@@ -529,7 +560,7 @@ impl Upload {
         match self.context.staging.seal(&self.name, &self.sealed) {
             Ok(()) => {
                 self.name = self.sealed;
-                let hashes = self.hasher.hashes();
+                let hashes = self.hasher.as_ref().and_then(UploadHasher::hashes);
                 Ok(Proposal { hashes, ..self.propose(received, synced)? })
             }
             // Another session has received the same upload, and was faster.
@@ -546,7 +577,8 @@ impl Upload {
     ///
     /// The final mode is decided when the change gets its number. If it differs, the file gets it
     /// before its final name.
-    fn complete(&self, file: &File, keepalive: &mut dyn KeepAlive) -> Result<bool, Refusal> {
+    fn complete(&self, keepalive: &mut dyn KeepAlive) -> Result<bool, Refusal> {
+        let UploadTarget::Staged(file) = &self.target else { return Ok(false) };
         let path = &self.request.path;
         let there = self.context.with_catalogue(|store| store.at(path))?;
         let kept =
@@ -694,7 +726,9 @@ impl Upload {
     }
 
     fn discard_staged(&mut self) {
-        self.hasher.stop();
+        if let Some(hasher) = &mut self.hasher {
+            hasher.stop();
+        }
         if let UploadTarget::Staged(_) = std::mem::replace(&mut self.target, UploadTarget::Ended) {
             self.context.discard_upload(&self.name);
         }
@@ -706,7 +740,9 @@ impl Upload {
     /// client will resume it. This call waits for one that is doing so now. The file is unlocked
     /// meanwhile, so a client can resume at any time.
     fn suspend(&mut self) {
-        self.hasher.stop();
+        if let Some(hasher) = &mut self.hasher {
+            hasher.stop();
+        }
         let UploadTarget::Staged(file) = std::mem::replace(&mut self.target, UploadTarget::Ended)
         else {
             return;

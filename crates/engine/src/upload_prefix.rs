@@ -176,19 +176,19 @@ impl PrefixUpload {
     /// # Errors
     /// [`ErrorCode::Cut`] if they have not; [`ErrorCode::Damaged`] if they are the whole content
     /// and do not match its digest. Nothing is kept.
-    pub fn complete(mut self) -> Result<Upload, Refusal> {
-        let checked = self.check();
+    pub fn complete(mut self, keepalive: &mut dyn KeepAlive) -> Result<Upload, Refusal> {
+        let checked = self.check(keepalive);
         self.upload.fail_on(checked)?;
         Ok(self.upload)
     }
 
-    fn check(&mut self) -> Result<(), Refusal> {
+    fn check(&mut self, keepalive: &mut dyn KeepAlive) -> Result<(), Refusal> {
         if self.upload.offset() != self.length {
             let message = "the present content did not come completely";
             return Err(Refusal::at(&self.path, ErrorCode::Cut, message));
         }
         if let Some(digest) = self.digest
-            && self.upload.digest()? != digest
+            && self.upload.digest(keepalive)? != digest
         {
             let message = "the present content does not match its digest";
             return Err(Refusal::at(&self.path, ErrorCode::Damaged, message));

@@ -81,6 +81,28 @@ fn a_reloaded_page_resumes_its_upload() {
 }
 
 #[test]
+fn an_upload_that_was_dropped_begins_again() {
+    let site = PageSite::start(&[("readme.txt", b"hello")]);
+    site.open("/", "readme.txt");
+    let local = TestDir::new();
+    let sent = content(9, LARGE / 2);
+    let path = local.path().join("evicted.bin");
+    fs::write(&path, &sent).unwrap();
+    site.browser.press("input[type=file]", path.to_str().unwrap());
+    let progress = "return document.querySelector('#uploads progress')?.value ?? 0";
+    eventually(SOON, "a third is sent", || {
+        (site.browser.run(progress).as_f64()? > 16_000_000.0).then_some(())
+    });
+    // As if a limit had evicted it.
+    for staged in fs::read_dir(site.slave.root.join(".relais/staging")).unwrap() {
+        fs::remove_file(staged.unwrap().path()).unwrap();
+    }
+    let stored = site.slave.root.join("evicted.bin");
+    eventually(SOON, "the file is stored", || stored.exists().then_some(()));
+    assert!(fs::read(stored).unwrap() == sent, "the content is equal");
+}
+
+#[test]
 fn dropped_files_are_uploaded() {
     let site = PageSite::start(&[("docs/a.txt", b"old")]);
     site.open("/docs/", "a.txt");

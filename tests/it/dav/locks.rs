@@ -191,23 +191,25 @@ fn refusals_of_all_methods_name_the_lock() {
 fn parts_of_an_upload_need_the_lock_of_its_file() {
     let (slave, client) = start(&[("f", b"old")]);
     let fields = ["Upload-Complete: ?0", "Upload-Length: 3"];
-    let url = client.expect(201, "PUT", "/f", &fields, "").header("location").to_owned();
+    let begin =
+        |fields: &[&str]| client.expect(201, "PUT", "/f", fields, "").header("location").to_owned();
+    let (url, other) = (begin(&fields), begin(&fields));
     let token = client.lock("/f", "0");
     let part =
         ["Content-Type: application/partial-upload", "Upload-Offset: 0", "Upload-Complete: ?1"];
     let with = |field: &str| -> Vec<String> {
         part.iter().map(|part| (*part).to_owned()).chain([field.to_owned()]).collect()
     };
-    let append = |status, field: &str| {
+    let append = |url: &str, status, field: &str| {
         let fields = with(field);
         let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
-        client.expect(status, "PATCH", &url, &fields, "new")
+        client.expect(status, "PATCH", url, &fields, "new")
     };
-    let refused = append(423, "X: y");
+    let refused = append(&other, 423, "X: y");
     assert!(refused.body.contains("<D:href>/f</D:href>"), "{refused:?}");
-    append(412, "If: (<urn:uuid:00112233-4455-6677-8899-aabbccddeeff>)");
+    append(&url, 412, "If: (<urn:uuid:00112233-4455-6677-8899-aabbccddeeff>)");
     assert_eq!(std::fs::read(slave.root.join("f")).unwrap(), b"old");
-    append(204, &format!("If: (<{token}>)"));
+    append(&url, 204, &format!("If: (<{token}>)"));
     assert_eq!(std::fs::read(slave.root.join("f")).unwrap(), b"new");
 }
 

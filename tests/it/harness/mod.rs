@@ -38,7 +38,7 @@ pub use fake_tree::{
 };
 pub use network::Network;
 pub use proc_fs::{
-    alive, anonymous_memory, children, exists, group_memory, group_of, socket_owner,
+    alive, anonymous_memory, children, exists, group_memory, group_of, read_bytes, socket_owner,
 };
 pub use process::{Program, ProgramBuilder};
 pub use proposals::propose;

@@ -50,6 +50,14 @@ pub fn anonymous_memory(pid: Pid) -> u64 {
     kib.unwrap_or(0) * 1024
 }
 
+/// Returns the number of bytes that a process has read from files.
+#[track_caller]
+pub fn read_bytes(pid: Pid) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/io")).unwrap();
+    let read = text.lines().find_map(|line| line.strip_prefix("rchar:")?.trim().parse().ok());
+    read.unwrap()
+}
+
 /// Lists the running processes of a group.
 pub fn group_of(group: Pid) -> Vec<Pid> {
     let is_in = |pid: &Pid| {

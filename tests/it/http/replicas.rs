@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::HttpTestClient;
+use super::uploads::{append, create, progress};
 use crate::accounts::{add, password};
 use crate::cluster::helpers::{open, report_at, wait_settled};
 use crate::ftp::ftp_address;
@@ -45,15 +46,31 @@ fn all_slaves_have_the_same_tags_and_logins() {
 }
 
 #[test]
-fn an_upload_belongs_to_its_slave() {
-    let cluster = Cluster::of(2).slave_args(&["--http", "127.0.0.1:0"]).start();
+fn an_upload_continues_on_another_slave() {
+    let mut cluster = Cluster::of(2).slave_args(&["--http", "127.0.0.1:0"]).start();
     let [first, second] = [0, 1].map(|slave| http(&cluster, slave));
-    let fields = ["Upload-Complete: ?0", "Upload-Length: 5", "Content-Length: 0"];
-    let made = HttpTestClient::connect(first).request("PUT /f", &fields, b"");
-    let url = made.header("location").unwrap();
-    let status =
-        |addr| HttpTestClient::connect(addr).request(&format!("HEAD {url}"), &[], &[]).status;
-    assert_eq!((status(first), status(second)), (204, 404));
+    let bytes = content(5, 300_000);
+    let url = create(first, "/f", bytes.len());
+    assert_eq!(append(first, &url, 0, false, &bytes[..200_000]).status, 204);
+    // The bytes are on the first slave only; so the second one has the offset 0.
+    assert_eq!(progress(second, &url), (0, false));
+    cluster.slaves[0].program.kill();
+    let refused = append(second, &url, 200_000, true, &bytes[200_000..]);
+    assert_eq!((refused.status, refused.header("upload-offset")), (409, Some("0")));
+    assert_eq!(append(second, &url, 0, false, &bytes[..100_000]).status, 204);
+    assert_eq!(progress(second, &url), (100_000, false));
+    let end = append(second, &url, 100_000, true, &bytes[100_000..]);
+    assert_eq!(end.status, 201, "{}", end.text());
+    assert_eq!(progress(second, &url).0, 300_000);
+    assert!(HttpTestClient::connect(second).get("/f").body == bytes);
+    // The first slave has bytes of an upload whose change was made elsewhere.
+    cluster.restart_slave_on_same_port(0);
+    cluster.wait_in_service(2);
+    let first = http(&cluster, 0);
+    eventually(SOON, "the change is known", || (progress(first, &url).0 == 300_000).then_some(()));
+    assert_eq!(append(first, &url, 200_000, true, &bytes[200_000..]).status, 409);
+    assert_eq!(append(first, &url, 300_000, true, b"").status / 100, 2, "its end is repeated");
+    assert!(HttpTestClient::connect(first).get("/f").body == bytes);
 }
 
 #[test]

@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 
 use super::{HttpAnswer, HttpTestClient, start_http};
 use crate::ftp::ftp_address;
-use crate::harness::{SOON, content, eventually};
+use crate::harness::{SOON, Standalone, children, content, eventually, read_bytes};
 
 const VERSION: &str = "Upload-Draft-Interop-Version: 8";
 const PART: &str = "Content-Type: application/partial-upload";
 
 /// Begins an upload in parts; returns its URL.
 #[track_caller]
-fn create(addr: SocketAddr, path: &str, size: usize) -> String {
+pub fn create(addr: SocketAddr, path: &str, size: usize) -> String {
     let fields = ["Upload-Complete: ?0", &format!("Upload-Length: {size}"), "Content-Length: 0"];
     let answer = HttpTestClient::connect(addr).request(&format!("PUT {path}"), &fields, &[]);
     assert_eq!(answer.status, 201, "{}", answer.text());
@@ -21,7 +21,13 @@ fn create(addr: SocketAddr, path: &str, size: usize) -> String {
 }
 
 /// Appends a part.
-fn append(addr: SocketAddr, url: &str, offset: usize, is_last: bool, part: &[u8]) -> HttpAnswer {
+pub fn append(
+    addr: SocketAddr,
+    url: &str,
+    offset: usize,
+    is_last: bool,
+    part: &[u8],
+) -> HttpAnswer {
     let offset = format!("Upload-Offset: {offset}");
     let complete = format!("Upload-Complete: ?{}", u8::from(is_last));
     let mut fields = vec![PART, &offset, &complete];
@@ -33,7 +39,7 @@ fn append(addr: SocketAddr, url: &str, offset: usize, is_last: bool, part: &[u8]
 
 /// Returns offset and completeness of an upload.
 #[track_caller]
-fn progress(addr: SocketAddr, url: &str) -> (usize, bool) {
+pub fn progress(addr: SocketAddr, url: &str) -> (usize, bool) {
     let answer = HttpTestClient::connect(addr).request(&format!("HEAD {url}"), &[], &[]);
     assert_eq!(answer.status, 204, "{url}");
     let offset = answer.header("upload-offset").unwrap().parse().unwrap();
@@ -127,10 +133,12 @@ fn lengths_and_digests_have_to_agree() {
     assert_eq!(std::fs::read(slave.root.join("f")).unwrap(), b"hellohello");
     let whole = "Repr-Digest: sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:";
     let fields = ["Upload-Complete: ?0", "Upload-Length: 5", "Content-Length: 0", whole];
-    let url = client.request("PUT /g", &fields, b"").header("location").unwrap().to_owned();
-    assert_eq!(append(addr, &url, 0, true, b"hallo").status, 400);
-    assert!(!slave.root.join("g").exists());
-    assert_eq!(append(addr, &url, 0, true, b"hello").status, 201);
+    for (content, status) in [(b"hallo", 400), (b"hello", 201)] {
+        assert!(!slave.root.join("g").exists());
+        let begun = client.request("PUT /g", &fields, b"");
+        let url = begun.header("location").unwrap();
+        assert_eq!(append(addr, url, 0, true, content).status, status);
+    }
 }
 
 #[test]
@@ -157,4 +165,51 @@ fn conditions_hold_at_the_end_and_uploads_can_be_cancelled() {
     let wrong = ["Content-Type: text/plain", "Upload-Offset: 0", "Upload-Complete: ?1"];
     assert_eq!(client.request(&format!("PATCH {url}"), &wrong, b"x").status, 415);
     assert_eq!(client.request(&format!("PATCH {url}"), &[PART], b"x").status, 400);
+}
+
+#[test]
+fn an_upload_whose_bytes_are_gone_is_gone() {
+    let (slave, addr) = start_http(&[], &[]);
+    let url = create(addr, "/f", 10);
+    assert_eq!(progress(addr, &url), (0, false), "it has begun");
+    let digest = "Content-Digest: sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:";
+    let fields = [PART, "Upload-Offset: 0", "Upload-Complete: ?0", digest];
+    let patch = format!("PATCH {url}");
+    assert_eq!(HttpTestClient::connect(addr).request(&patch, &fields, b"hallo").status, 400);
+    assert_eq!(progress(addr, &url), (0, false), "it is still there after a wrong part");
+    assert_eq!(append(addr, &url, 0, false, b"hello").status, 204);
+    // As if a limit had evicted it.
+    for staged in std::fs::read_dir(slave.root.join(".relais/staging")).unwrap() {
+        std::fs::remove_file(staged.unwrap().path()).unwrap();
+    }
+    let head = HttpTestClient::connect(addr).request(&format!("HEAD {url}"), &[], &[]);
+    assert_eq!(head.status, 410);
+    for offset in [0, 5] {
+        assert_eq!(append(addr, &url, offset, false, b"hello").status, 410);
+    }
+    assert!(!slave.root.join("f").exists());
+}
+
+#[test]
+fn parts_are_not_hashed_again_for_each_other_part() {
+    let (slave, addr) = start_http(&[], &[]);
+    let bytes = content(9, 128 * 1024);
+    let (parts, size) = (400, 400 * bytes.len());
+    let url = create(addr, "/f", size);
+    let mut client = HttpTestClient::connect(addr);
+    let read = |slave: &Standalone| -> u64 {
+        children(slave.program.pid()).iter().map(|pid| read_bytes(*pid)).sum()
+    };
+    let before = read(&slave);
+    for n in 0..parts {
+        let offset = format!("Upload-Offset: {}", n * bytes.len());
+        let complete = if n + 1 == parts { "Upload-Complete: ?1" } else { "Upload-Complete: ?0" };
+        let fields = [PART, &offset, complete];
+        let answer = client.request(&format!("PATCH {url}"), &fields, &bytes);
+        assert_eq!(answer.status / 100, 2, "{}", answer.text());
+    }
+    // Each byte is received, and read once to be hashed.
+    let read = read(&slave) - before;
+    assert!(read < 3 * size as u64, "{read} bytes were read for {size}");
+    assert_eq!(std::fs::metadata(slave.root.join("f")).unwrap().len(), size as u64);
 }

@@ -72,7 +72,7 @@ pub fn perform(
         Request::Resume { id, path, size } => {
             Outcome::Reply(match session.find_upload(id, &path, size, keepalive)? {
                 UploadProgress::Committed(change) => committed(change),
-                UploadProgress::Staged { offset, current } => Reply::Staged { offset, current },
+                UploadProgress::Staged { offset, current, .. } => Reply::Staged { offset, current },
             })
         }
         Request::MakeFolder { id, path } => change(session.make_folder(id, &path, keepalive)?),

@@ -140,7 +140,7 @@ fn begin(
         upload.write(piece)?;
     }
     stream.finish();
-    Ok(upload.complete()?)
+    Ok(upload.complete(keepalive)?)
 }
 
 /// Receives up to the end of the data, and checks that it is the end of the content.

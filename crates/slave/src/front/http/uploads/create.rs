@@ -60,7 +60,7 @@ pub fn create_part(
     let put = PutRequest { size: Some(size), ..put };
     let token = token_of(http, &put, &digests);
     let location = http.context.upload_url(&token)?;
-    let upload = http.session.begin_upload(put, &mut http.keepalive()).map_err(no_parent)?;
+    let upload = http.session.begin_part(put, &mut http.keepalive()).map_err(no_parent)?;
     if fields.is_known_version {
         http.connection.inform(&resumption_supported(&location))?;
     }

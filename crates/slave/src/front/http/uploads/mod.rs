@@ -1,8 +1,10 @@
 //! Resumable uploads: draft-ietf-httpbis-resumable-upload-12, interop version 8.
 //!
 //! An upload resource has no state but the staged file of the engine: its URL has the rest, sealed
-//! with the key of the server. So it survives a restart and works in each worker. Another slave
-//! does not have the staged file, and answers 404.
+//! with the key of the server. So it survives a restart and works in each worker. Another slave of
+//! the cluster does not have the staged file, and starts the upload at offset 0.
+//!
+//! Parts are hashed once, with the last one.
 
 mod create;
 mod fields;

@@ -34,24 +34,33 @@ pub fn resource(http: &mut HttpSession, request: &CheckedRequest, text: &str) ->
     answered.map_err(|error| dav::name_locks(http, &request.head, &token.path, error))
 }
 
-/// Opens the token of an upload of this user on this slave.
+/// Opens the token of an upload of this user, which may have begun on another slave.
 fn open(http: &HttpSession, text: &str) -> HttpResult<UploadToken> {
     let host = &http.context.service.host;
     let fields = from_text(text).and_then(|sealed| http.context.cookies.unseal_upload(&sealed));
     let token = fields.and_then(|fields| UploadToken::decode(&fields).ok());
     let is_here = |token: &UploadToken| {
-        token.user == http.session.principal().user
-            && token.folder == host.context.own.folder_id
-            && token.ends_ms > host.now_ms()
+        token.user == http.session.principal().user && token.ends_ms > host.now_ms()
     };
-    token.filter(is_here).ok_or_else(|| {
-        HttpError::status(Status::NOT_FOUND, "no such upload on this slave; begin it again")
-    })
+    token
+        .filter(is_here)
+        .ok_or_else(|| HttpError::status(Status::NOT_FOUND, "no such upload; begin it again"))
 }
 
+/// Returns how far an upload is here. On another slave than that of its begin it starts anew.
+///
+/// # Errors
+/// 410 if it began here and nothing is left of it: the offset of an upload never becomes smaller
+/// (draft section 4.3.2).
 fn find(http: &HttpSession, token: &UploadToken) -> HttpResult<UploadProgress> {
     let keepalive = &mut http.keepalive();
-    Ok(http.session.find_upload(token.id, &token.path, token.size, keepalive)?)
+    let found = http.session.find_upload(token.id, &token.path, token.size, keepalive)?;
+    let began_here = token.folder == http.context.service.host.context.own.folder_id;
+    if began_here && matches!(found, UploadProgress::Staged { is_unknown: true, .. }) {
+        let text = "the bytes of this upload were discarded; begin it again";
+        return Err(HttpError::status(Status::GONE, text));
+    }
+    Ok(found)
 }
 
 /// HEAD: draft section 4.3.2.
@@ -96,7 +105,11 @@ fn append(http: &mut HttpSession, request: &CheckedRequest, token: &UploadToken)
         return Err(inconsistent());
     }
     let digests = BodyDigests { representation: None, ..BodyDigests::of(&head.headers)? };
-    let upload = begin_at(http, token, begin)?;
+    let upload = if is_last {
+        http.session.begin_upload(token.put_request(begin), &mut http.keepalive())?
+    } else {
+        begin_part(http, token, begin)?
+    };
     let upload = match receive(http, upload, &digests) {
         Ok(upload) => upload,
         Err(failed) => return Err(keep_until(http, token, begin, *failed)),
@@ -108,8 +121,8 @@ fn append(http: &mut HttpSession, request: &CheckedRequest, token: &UploadToken)
     if is_last { complete(http, request, token, upload) } else { pause(http, request, upload) }
 }
 
-fn begin_at(http: &HttpSession, token: &UploadToken, offset: u64) -> HttpResult<Upload> {
-    Ok(http.session.begin_upload(token.put_request(offset), &mut http.keepalive())?)
+fn begin_part(http: &HttpSession, token: &UploadToken, offset: u64) -> HttpResult<Upload> {
+    Ok(http.session.begin_part(token.put_request(offset), &mut http.keepalive())?)
 }
 
 /// Keeps the upload after a part that has failed: what has come of a cut one, nothing of a bad one.
@@ -123,8 +136,7 @@ fn keep_until(
     if error.is_cut() {
         return error;
     }
-    match begin_at(http, token, begin) {
-        Ok(upload) if begin == 0 => upload.discard(),
+    match begin_part(http, token, begin) {
         Ok(upload) => upload.pause(),
         Err(error) => return error,
     }
@@ -154,7 +166,7 @@ fn complete(
 /// DELETE: draft section 4.5.2.
 fn cancel(http: &mut HttpSession, request: &CheckedRequest, token: &UploadToken) -> HttpResult {
     if let UploadProgress::Staged { .. } = find(http, token)? {
-        begin_at(http, token, 0)?.discard();
+        begin_part(http, token, 0)?.discard();
     }
     http.respond(request, Response::new(Status::NO_CONTENT), &[])
 }

@@ -265,9 +265,12 @@
         state = await append(state);
         failures = 0;
       } catch (error) {
-        if (stop.aborted || !isTemporary(error)) {
-          // A conflict of offsets is settled by asking; anything else ends the upload.
-          if (!(error instanceof Refused && error.status === 409 && state && failures < RETRY_MS.length)) throw error;
+        if (stop.aborted) throw error;
+        if (!isTemporary(error)) {
+          // A conflict of offsets is settled by asking, and an upload that the server has dropped
+          // begins again; anything else ends the upload.
+          if (!state || ![404, 409, 410].includes(error.status) || failures >= RETRY_MS.length) throw error;
+          if (error.status !== 409) known = null;
         }
         const pause = RETRY_MS[Math.min(failures, RETRY_MS.length - 1)];
         failures += 1;
