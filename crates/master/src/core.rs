@@ -12,8 +12,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use log::{Level, debug};
 use parking_lot::Mutex;
 use relais_auth::{
-    AuthenticatedUser, ClusterKey, FailedLogins, LiveAccounts, LocalLoginState, PasswordVerifier,
-    Ticket,
+    AuthenticatedUser, ClusterKey, EndedTickets, FailedLogins, LiveAccounts, LocalLoginState,
+    PasswordVerifier, Ticket,
 };
 use relais_cluster::{
     Balance, Conflict, ConnectionAddrs, CoordinatorEvent, HttpAddresses, HttpEndpoint,
@@ -23,7 +23,7 @@ use relais_cluster::{
 use relais_coordinator::{OrderCommand, OrderHandle, OrderStatus, SharedOrderStatus};
 use relais_proto::{
     ClusterId, ErrorCode, FolderId, Heartbeat, LinkMessage, Login, PathPage, Refusal, Registration,
-    Reply, SlaveId, SlaveReport, SlaveState, TreePage, sanitize,
+    Reply, SlaveId, SlaveReport, SlaveState, TreePage, limits, sanitize,
 };
 
 use crate::certifier::Certifier;
@@ -79,6 +79,8 @@ pub(crate) struct Core {
     pub scrubs: AtomicU64,
     pub passwords: PasswordVerifier,
     pub forwarded_logins: ForwardedLogins,
+    /// Tickets whose users have logged out here.
+    ended_tickets: Vec<AtomicU64>,
     /// The generation of the accounts that was last sent to the slaves.
     sent_generation: AtomicU64,
     /// Whether clients on this host may make changes without an account.
@@ -132,6 +134,7 @@ impl Core {
             queries: Queries::default(),
             lists: Queries::default(),
             scrubs: AtomicU64::new(0),
+            ended_tickets: zeros(EndedTickets::WORDS),
             sent_generation: AtomicU64::new(config.accounts.generation()),
             config,
             passwords,
@@ -190,6 +193,18 @@ impl Core {
                 })
             }
         }
+    }
+
+    /// Returns the tickets whose users have logged out here.
+    pub fn ended_tickets(&self) -> EndedTickets<'_> {
+        EndedTickets::new(&self.ended_tickets)
+    }
+
+    /// Makes a ticket useless here, for slaves too that would renew it.
+    pub fn end_ticket(&self, ticket: &Ticket, bytes: &[u8]) {
+        // It could be renewed for this time after its end.
+        let ends_ms = ticket.ends_ms.saturating_add(milliseconds(limits::TICKET_TIME));
+        self.ended_tickets().add(&ticket.user, bytes, ends_ms);
     }
 
     /// Issues a ticket for a user that has logged in.
@@ -386,6 +401,10 @@ impl Core {
     pub fn uptime(&self) -> Duration {
         self.started.elapsed()
     }
+}
+
+fn zeros(count: usize) -> Vec<AtomicU64> {
+    std::iter::repeat_with(AtomicU64::default).take(count).collect()
 }
 
 pub(crate) fn milliseconds(time: Duration) -> u64 {

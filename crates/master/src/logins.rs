@@ -111,6 +111,9 @@ impl Core {
         if last_ms <= self.time_ms() {
             return Err(bad("the ticket ended too long ago; log in again".to_owned()));
         }
+        if self.ended_tickets().contains(&ticket.user, &renewal.ticket) {
+            return Err(bad("this login has ended: its user has logged out".to_owned()));
+        }
         let accounts = self.config.accounts.current();
         let user = renew_user(accounts.as_deref(), &ticket.user, ticket.password_id)?;
         Ok(user.unwrap_or_else(|| self.without_account(renewal.client.ip(), renewal.local)))

@@ -57,7 +57,9 @@ impl Answer {
     /// Makes the answer to a login that is refused, or to a request that has to wait.
     pub fn refused(head: &RequestHead, refusal: &Refusal) -> Self {
         let status = match refusal.code {
-            ErrorCode::LoginRefused | ErrorCode::LoginNeeded => Status::UNAUTHORIZED,
+            ErrorCode::LoginRefused | ErrorCode::LoginNeeded | ErrorCode::BadTicket => {
+                Status::UNAUTHORIZED
+            }
             ErrorCode::TlsNeeded | ErrorCode::Denied => Status::FORBIDDEN,
             ErrorCode::NotFound => Status::NOT_FOUND,
             _ => Status::SERVICE_UNAVAILABLE,

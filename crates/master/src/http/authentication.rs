@@ -1,10 +1,11 @@
-//! The user of a request: without accounts every client, else by Basic.
+//! The user of a request: without accounts every client, else by Basic or a cookie.
 
 use std::time::Instant;
 
 use relais_auth::{AuthenticatedUser, LoginNames, LoginResult, PendingLogin, renew_user};
-use relais_http::auth;
+use relais_http::{Status, auth};
 use relais_proto::{ErrorCode, Refusal};
+use relais_web::{is_browser, login_location};
 
 use super::answer::Answer;
 use super::request::Request;
@@ -26,7 +27,7 @@ impl HttpSite {
     pub(super) fn authenticate(&self, request: &Request) -> Authentication {
         match self.try_authenticate(request) {
             Ok(authentication) => authentication,
-            Err(refusal) => Authentication::Refused(Answer::refused(&request.head, &refusal)),
+            Err(refusal) => Authentication::Refused(refuse(request, &refusal)),
         }
     }
 
@@ -35,6 +36,9 @@ impl HttpSite {
         let field = head.headers.get("authorization");
         if self.core.config.accounts.current().is_some() || field.is_some() {
             self.check_password_allowed(request)?;
+        }
+        if let (None, Some(cookie)) = (field, self.login_cookie(head)) {
+            return self.user_of_cookie(cookie).map(Authentication::User);
         }
         if let Some(user) = field.and_then(|field| self.remembered(field, request)) {
             return Ok(Authentication::User(user));
@@ -80,7 +84,10 @@ impl HttpSite {
     }
 
     /// Checks that this client may send a password.
-    fn check_password_allowed(&self, request: &Request) -> Result<(), Refusal> {
+    ///
+    /// # Errors
+    /// [`ErrorCode::TlsNeeded`].
+    pub(super) fn check_password_allowed(&self, request: &Request) -> Result<(), Refusal> {
         let client = request.client;
         if client.encrypted || self.config.clear_passwords.allows(client.peer.ip()) {
             return Ok(());
@@ -88,4 +95,14 @@ impl HttpSite {
         let why = "passwords are accepted over TLS alone; use https";
         Err(Refusal::new(ErrorCode::TlsNeeded, why))
     }
+}
+
+/// Leads a browser to the login page; other clients are asked for a password.
+fn refuse(request: &Request, refusal: &Refusal) -> Answer {
+    let head = &request.head;
+    let needs_login = [ErrorCode::LoginNeeded, ErrorCode::BadTicket].contains(&refusal.code);
+    if needs_login && head.method.is_get_or_head() && is_browser(head) {
+        return Answer::empty(Status::SEE_OTHER).with("Location", login_location(head));
+    }
+    Answer::refused(head, refusal)
 }

@@ -4,17 +4,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::debug;
-use relais_auth::{AuthenticatedUser, LoginResult, PendingLogin};
+use relais_auth::AuthenticatedUser;
 use relais_http::{BodyLength, RequestError, RequestHead, Status};
 use relais_net::{LoginHandler, LoginStep, NewConnection};
-use relais_proto::{TreePath, limits};
+use relais_proto::TreePath;
 
 use super::access::{PageAccess, Viewer};
 use super::answer::Answer;
 use super::authentication::Authentication;
-use super::page::Page;
 use super::request::{HttpClient, Request};
-use super::site::{HttpSite, Outcome, Route};
+use super::route::{Page, Route};
+use super::site::{HttpSite, Outcome};
+use super::stage::{HttpStep, LoginPurpose, Stage};
 use crate::login::LinkPeer;
 
 /// Time that a kept connection may be idle.
@@ -22,42 +23,12 @@ const KEPT_TIME: Duration = Duration::from_secs(60);
 /// Longest time that a request may take in the pool: it may wait 20 s for hashes.
 const WAIT_TIME: Duration = Duration::from_secs(25);
 
-/// What a request is for.
-enum Target {
-    /// A file or folder.
-    Tree(TreePath),
-    /// A page of the master.
-    Page(Page),
-}
-
-/// The request that a connection is busy with.
-enum Stage {
-    Idle,
-    /// The password is being verified.
-    Password {
-        request: Box<Request>,
-        target: Target,
-        pending: PendingLogin,
-        _login: Arc<()>,
-    },
-    /// No slave can serve the request yet.
-    Waiting {
-        request: Box<Request>,
-        path: TreePath,
-        user: AuthenticatedUser,
-        since: Instant,
-        _wait: Arc<()>,
-    },
-}
-
-type HttpStep = LoginStep<LinkPeer>;
-
 pub(crate) struct HttpConnection {
-    site: Arc<HttpSite>,
+    pub(super) site: Arc<HttpSite>,
     client: HttpClient,
-    stage: Stage,
+    pub(super) stage: Stage,
     /// Wrong passwords on this connection.
-    failed: u32,
+    pub(super) failed: u32,
 }
 
 impl HttpConnection {
@@ -79,51 +50,33 @@ impl HttpConnection {
                 Authentication::User(user) => self.serve(Box::new(request), path, user, None),
                 Authentication::Refused(answer) => self.send(&request, answer),
                 Authentication::Pending(pending) => {
-                    self.verify(request, Target::Tree(path), pending)
+                    self.verify(request, LoginPurpose::Tree(path), pending)
                 }
             },
+            Route::Form(kind) => self.begin_form(request, kind),
             Route::Page(page) => match self.site.page_access(&request) {
                 PageAccess::Viewer(viewer) => self.serve_page(&request, page, &viewer),
                 PageAccess::Refused(answer) => self.send(&request, answer),
-                PageAccess::Pending(pending) => self.verify(request, Target::Page(page), pending),
+                PageAccess::Pending(pending) => {
+                    self.verify(request, LoginPurpose::Page(page), pending)
+                }
             },
         }
-    }
-
-    /// Lets a request wait for the verification of its password.
-    fn verify(&mut self, request: Request, target: Target, pending: PendingLogin) -> HttpStep {
-        let (request, _login) = (Box::new(request), self.site.begin_login());
-        self.stage = Stage::Password { request, target, pending, _login };
-        LoginStep::Pending
-    }
-
-    /// Continues a request whose password was verified.
-    fn conclude(&mut self, request: Box<Request>, target: Target, result: LoginResult) -> HttpStep {
-        match target {
-            Target::Tree(path) => match self.site.conclude(&request, result) {
-                Ok(user) => self.serve(request, path, user, None),
-                Err(answer) => self.refuse_login(&request, answer),
-            },
-            Target::Page(page) => match self.site.conclude_page(&request, result) {
-                Ok(viewer) => self.serve_page(&request, page, &viewer),
-                Err(answer) => self.refuse_login(&request, answer),
-            },
-        }
-    }
-
-    fn refuse_login(&mut self, request: &Request, answer: Answer) -> HttpStep {
-        self.failed += 1;
-        self.send(request, answer.closing(self.failed >= limits::LOGIN_TRIES))
     }
 
     /// Answers a request for a page of the master.
-    fn serve_page(&mut self, request: &Request, page: Page, viewer: &Viewer) -> HttpStep {
+    pub(super) fn serve_page(
+        &mut self,
+        request: &Request,
+        page: Page,
+        viewer: &Viewer,
+    ) -> HttpStep {
         let answer = self.site.page(request, page, viewer);
         self.send(request, answer)
     }
 
     /// Answers a request, or lets it wait; `since` is the beginning of its wait.
-    fn serve(
+    pub(super) fn serve(
         &mut self,
         request: Box<Request>,
         path: TreePath,
@@ -142,7 +95,7 @@ impl HttpConnection {
     }
 
     /// Sends an answer. The connection is closed if the request has a body, which is not read.
-    fn send(&self, request: &Request, answer: Answer) -> HttpStep {
+    pub(super) fn send(&self, request: &Request, answer: Answer) -> HttpStep {
         let head = &request.head;
         self.site.count(answer.status());
         let has_body = head.body() != Ok(BodyLength::Empty);
@@ -170,8 +123,11 @@ impl LoginHandler for HttpConnection {
     }
 
     fn input_limit(&self, _: &[u8]) -> usize {
-        // A longer head is noticed by its next byte; an empty line may be in front.
-        relais_http::limits::HEAD + 3
+        match self.stage {
+            Stage::Form { length, .. } => length,
+            // A longer head is noticed by its next byte; an empty line may be in front.
+            _ => relais_http::limits::HEAD + 3,
+        }
     }
 
     fn idle_time(&self) -> Duration {
@@ -183,6 +139,14 @@ impl LoginHandler for HttpConnection {
     }
 
     fn on_input(&mut self, input: &mut Vec<u8>) -> Option<HttpStep> {
+        if let Stage::Form { length, .. } = self.stage {
+            let body: Vec<u8> = input.get(..length)?.to_vec();
+            input.drain(..length);
+            return match std::mem::replace(&mut self.stage, Stage::Idle) {
+                Stage::Form { request, kind, .. } => Some(self.handle_form(*request, kind, &body)),
+                _ => None,
+            };
+        }
         match RequestHead::parse(input) {
             Ok(None) => None,
             Ok(Some((head, length))) => {
@@ -198,13 +162,16 @@ impl LoginHandler for HttpConnection {
 
     fn poll_pending(&mut self) -> Option<HttpStep> {
         match std::mem::replace(&mut self.stage, Stage::Idle) {
-            Stage::Idle => None,
-            Stage::Password { request, target, pending, _login } => {
+            stage @ (Stage::Idle | Stage::Form { .. }) => {
+                self.stage = stage;
+                None
+            }
+            Stage::Password { request, purpose, pending, _login } => {
                 let Some(result) = pending.take() else {
-                    self.stage = Stage::Password { request, target, pending, _login };
+                    self.stage = Stage::Password { request, purpose, pending, _login };
                     return None;
                 };
-                Some(self.conclude(request, target, result))
+                Some(self.conclude(request, purpose, result))
             }
             Stage::Waiting { request, path, user, since, _wait } => {
                 match self.serve(request, path, user, Some(since)) {
@@ -223,7 +190,7 @@ impl LoginHandler for HttpConnection {
         match self.stage {
             Stage::Idle if input.is_empty() => Vec::new(),
             // RFC 9110 section 15.5.9.
-            Stage::Idle => Self::malformed(RequestError::new(
+            Stage::Idle | Stage::Form { .. } => Self::malformed(RequestError::new(
                 Status::REQUEST_TIMEOUT,
                 "the request did not arrive in time",
             )),

@@ -1,35 +1,30 @@
 //! The pages of the master itself, below `/-/`.
 
-use relais_http::{RequestError, Status};
+use relais_http::{Method, RequestError, Status};
 
 use super::access::Viewer;
 use super::answer::Answer;
 use super::request::Request;
-use super::site::{HttpSite, Route};
+use super::route::{FormKind, Page, Route};
+use super::site::HttpSite;
 use super::status;
-
-/// A page that is for some clients alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Page {
-    /// The state of the cluster.
-    Status,
-}
 
 impl HttpSite {
     /// Finds the page with a name, which is its path without `/-/`.
     pub(super) fn route_page(&self, request: &Request, name: &str) -> Route {
         const NO_PAGE: RequestError = RequestError::new(Status::NOT_FOUND, "there is no such page");
         let head = &request.head;
-        let asset = status::asset_at(&head.target.path);
-        if name != "status" && asset.is_none() {
-            return Route::Answer(Answer::rejected(Some(head), NO_PAGE));
-        }
-        if !head.method.is_get_or_head() {
-            return Route::Answer(Answer::method_not_allowed(head, "GET, HEAD"));
-        }
-        match asset {
-            Some(asset) => Route::Answer(Answer::of(asset.response(head), asset.content)),
-            None => Route::Page(Page::Status),
+        let reads = head.method.is_get_or_head();
+        let form = FormKind::of_name(name);
+        match (form, Page::of_name(name), status::asset_at(&head.target.path)) {
+            (Some(kind), ..) if head.method == Method::Post => Route::Form(kind),
+            (Some(FormKind::Login), ..) if reads => Route::Answer(self.login_form(head)),
+            (Some(FormKind::Login), ..) => not_allowed(request, "GET, HEAD, POST"),
+            (Some(_), ..) => not_allowed(request, "POST"),
+            (None, None, None) => Route::Answer(Answer::rejected(Some(head), NO_PAGE)),
+            _ if !reads => not_allowed(request, "GET, HEAD"),
+            (_, Some(page), _) => Route::Page(page),
+            (.., Some(asset)) => Route::Answer(Answer::of(asset.response(head), asset.content)),
         }
     }
 
@@ -37,6 +32,12 @@ impl HttpSite {
     pub(super) fn page(&self, request: &Request, page: Page, viewer: &Viewer) -> Answer {
         match page {
             Page::Status => self.status(request, viewer),
+            Page::Metrics => self.metrics(request),
+            Page::Operations(number) => self.operation_page(request, number, viewer),
         }
     }
+}
+
+fn not_allowed(request: &Request, allowed: &'static str) -> Route {
+    Route::Answer(Answer::method_not_allowed(&request.head, allowed))
 }

@@ -33,6 +33,20 @@ pub(super) struct Request {
 }
 
 impl Request {
+    /// Whether the client is on this host, and the request has not come through a proxy.
+    ///
+    /// Any client could add the fields of a proxy, but they only take access away.
+    pub fn is_local(&self) -> bool {
+        const PROXY: [&str; 3] = ["forwarded", "x-forwarded-for", "via"];
+        self.client.peer.ip().to_canonical().is_loopback()
+            && !PROXY.iter().any(|field| self.head.headers.has(field))
+    }
+
+    /// Whether the request has credentials in `Authorization`, which come before a cookie.
+    pub fn has_password(&self) -> bool {
+        self.head.headers.has("authorization")
+    }
+
     /// Returns scheme, host and port of the URL that the client has used, if that is certain.
     ///
     /// Some clients, wget2 among them, send a Host field without their port. Then the port is

@@ -15,14 +15,12 @@ use relais_web::HostRule;
 use super::answer::Answer;
 use super::hash_requests::HashRequests;
 use super::login_cache::VerifiedLogins;
-use super::page::Page;
+use super::operate::OperationRuns;
 use super::request::Request;
+use super::route::Route;
 use super::url_path::UrlPath;
 use crate::core::Core;
 use crate::http_config::HttpConfig;
-
-/// The page of the metrics.
-const METRICS: &str = "metrics";
 
 /// What all HTTP connections of a master share.
 pub(crate) struct HttpSite {
@@ -31,22 +29,14 @@ pub(crate) struct HttpSite {
     pub(super) config: HttpConfig,
     pub(super) logins: VerifiedLogins,
     pub(super) hash_requests: HashRequests,
+    /// What operators have started on the pages.
+    pub(super) runs: OperationRuns,
     /// The number of answers by their status.
     answered: Mutex<BTreeMap<u16, u64>>,
     /// The names of this server.
     hosts: HostRule,
     /// Each request that waits for slaves has a copy, so that they can be counted.
     wait_token: Arc<()>,
-}
-
-/// What a request needs.
-pub(super) enum Route {
-    /// The answer is there.
-    Answer(Answer),
-    /// Clients that may see pages of the master get this one.
-    Page(Page),
-    /// A slave serves this path, which is relative to the root of the request's user.
-    Tree(TreePath),
 }
 
 /// What follows from a request of a known user.
@@ -70,6 +60,7 @@ impl HttpSite {
             config,
             logins,
             hash_requests: HashRequests::default(),
+            runs: OperationRuns::default(),
             answered: Mutex::default(),
             hosts,
             wait_token: Arc::default(),
@@ -115,7 +106,6 @@ impl HttpSite {
         }
         match UrlPath::of(&head.target) {
             Ok(UrlPath::Tree(path)) => Route::Tree(path),
-            Ok(UrlPath::Page(page)) if page == METRICS => Route::Answer(self.metrics(request)),
             Ok(UrlPath::Page(name)) => self.route_page(request, &name),
             Err(error) => Route::Answer(Answer::rejected(Some(head), error)),
         }

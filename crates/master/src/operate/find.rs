@@ -11,10 +11,15 @@ const DIGITS: usize = 4;
 
 /// Finds the slave by its id, a prefix of its id, or its address.
 pub(super) fn slave(session: &OperatorSession<'_>, name: &str) -> Result<SlaveReport, String> {
+    find_slave(session.reports(), name)
+}
+
+/// Finds a slave as [`slave`] does, among these.
+pub(crate) fn find_slave(reports: Vec<SlaveReport>, name: &str) -> Result<SlaveReport, String> {
     let named = |report: &SlaveReport| {
         begins(&report.id, name) || report.addrs.iter().any(|addr| addr.to_string() == name)
     };
-    one(session.reports().into_iter().filter(named), name, |report| report.id)
+    one(reports.into_iter().filter(named), name, |report| report.id)
 }
 
 /// Whether an id begins with these digits, and they are enough to name it.

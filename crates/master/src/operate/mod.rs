@@ -15,6 +15,7 @@ mod slaves;
 use relais_cluster::ConnectionAddrs;
 use relais_proto::Operation;
 
+pub(crate) use self::find::find_slave;
 use self::session::OperatorSession;
 pub(crate) use self::session::{OperationResult, OperatorOutput};
 use crate::core::Core;

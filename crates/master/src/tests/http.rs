@@ -12,28 +12,28 @@ use super::changes::{committed_up_to, join, propose, put, say, version};
 use super::*;
 
 /// An answer: the status line with the fields, and the body.
-struct Answer {
-    head: String,
-    body: String,
+pub(super) struct Answer {
+    pub head: String,
+    pub body: String,
 }
 
 impl Answer {
-    fn status(&self) -> u16 {
+    pub fn status(&self) -> u16 {
         self.head.split(' ').nth(1).unwrap().parse().unwrap()
     }
 
-    fn all(&self, name: &str) -> Vec<&str> {
+    pub fn all(&self, name: &str) -> Vec<&str> {
         let fields = self.head.lines().filter_map(|line| line.split_once(": "));
         fields.filter(|(other, _)| *other == name).map(|(_, value)| value).collect()
     }
 
-    fn field(&self, name: &str) -> &str {
+    pub fn field(&self, name: &str) -> &str {
         self.all(name).first().copied().unwrap_or("")
     }
 }
 
 /// Sends bytes on a connection, and reads one answer.
-fn exchange(stream: &mut TcpStream, request: &str) -> Answer {
+pub(super) fn exchange(stream: &mut TcpStream, request: &str) -> Answer {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
     let mut head = Vec::new();
@@ -51,7 +51,7 @@ fn exchange(stream: &mut TcpStream, request: &str) -> Answer {
     answer
 }
 
-fn ask(master: &Running, method: &str, target: &str, fields: &str) -> Answer {
+pub(super) fn ask(master: &Running, method: &str, target: &str, fields: &str) -> Answer {
     let mut stream = TcpStream::connect(master.http).unwrap();
     exchange(
         &mut stream,
@@ -59,7 +59,7 @@ fn ask(master: &Running, method: &str, target: &str, fields: &str) -> Answer {
     )
 }
 
-fn get(master: &Running, target: &str) -> Answer {
+pub(super) fn get(master: &Running, target: &str) -> Answer {
     ask(master, "GET", target, "")
 }
 
@@ -70,7 +70,7 @@ fn with_http(n: u8) -> Registration {
 }
 
 /// Joins a slave that serves HTTP and follows the master.
-fn joined(master: &Running, n: u8) -> Connection {
+pub(super) fn joined(master: &Running, n: u8) -> Connection {
     let mut connection = try_slave(master, n, with_http(n)).unwrap();
     join(&mut connection, n, Default::default());
     let missing = ToMaster::MissingContents { upto: Lsn::default(), puts: Vec::new(), last: true };

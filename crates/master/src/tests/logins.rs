@@ -15,7 +15,7 @@ fn with_accounts() -> Running {
     master
 }
 
-fn file(master: &Running) -> AccountsFile {
+pub(super) fn file(master: &Running) -> AccountsFile {
     AccountsFile::new(master.state.path().join("accounts"))
 }
 
@@ -26,7 +26,7 @@ pub(super) fn add(master: &Running, name: &str, rights: Rights, root: &str) {
     reload(master);
 }
 
-fn reload(master: &Running) {
+pub(super) fn reload(master: &Running) {
     master.requests.send(MasterRequest::Reload);
     // The request is handled before a new client gets its answer.
     let _ = master.login(Login::default());

@@ -3,6 +3,7 @@
 mod changes;
 mod clients;
 mod http;
+mod http_pages;
 mod links;
 mod logins;
 mod operate;

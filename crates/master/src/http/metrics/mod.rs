@@ -1,11 +1,10 @@
 //! `/-/metrics`: the metrics of the master, for Prometheus.
 //!
-//! Clients on this host may read them; others need the token of `--metrics-token-file`.
+//! Who may read them is decided as for all pages of the master.
 
 mod families;
 
 use relais_http::{RequestError, Status, accept};
-use relais_proto::{ErrorCode, Refusal};
 
 use self::families::Families;
 use super::answer::Answer;
@@ -21,13 +20,6 @@ impl HttpSite {
     /// Answers with the metrics, in the text format 0.0.4, or OpenMetrics by `Accept`.
     pub(super) fn metrics(&self, request: &Request) -> Answer {
         let head = &request.head;
-        if !head.method.is_get_or_head() {
-            return Answer::method_not_allowed(head, "GET, HEAD");
-        }
-        if !self.may_see_metrics(request) {
-            let why = "metrics are for clients on this host, or with the token of the server";
-            return Answer::refused(head, &Refusal::new(ErrorCode::Denied, why));
-        }
         let registry = Families::of(self).into_registry();
         let mut text = String::new();
         let is_open = accept::prefers(head.headers.get("accept"), &[TEXT, OPEN_METRICS]) == Some(1);
@@ -49,15 +41,5 @@ impl HttpSite {
                 Answer::rejected(Some(head), FAILED)
             }
         }
-    }
-
-    pub(super) fn may_see_metrics(&self, request: &Request) -> bool {
-        request.client.peer.ip().to_canonical().is_loopback()
-            || self
-                .config
-                .metrics_token
-                .as_ref()
-                .zip(request.head.headers.get("authorization"))
-                .is_some_and(|(token, field)| token.is_in(field))
     }
 }

@@ -9,6 +9,7 @@ use super::cells::{Cell, cells};
 use super::cluster_view::{ClusterView, SlaveView};
 use crate::events::Event;
 use crate::http::access::Viewer;
+use crate::http::operate::{cluster_actions, slave_actions};
 use crate::status::{NO_SERVICE, headlines, remarks};
 
 /// The path of the page.
@@ -57,7 +58,9 @@ impl StatusPage<'_> {
         lines.push(format!("master {}", env!("CARGO_PKG_VERSION")));
         lines.push(format!("up for {} s", self.cluster.uptime_seconds));
         html.markup("<span class=\"lines\" data-live=\"cluster\">").text(&lines.join("\n"));
-        html.markup("</span></p>\n</section>\n");
+        html.markup("</span></p>\n");
+        cluster_actions(html, self.viewer);
+        html.markup("</section>\n");
     }
 
     fn slaves(&self, html: &mut Html) {
@@ -69,9 +72,12 @@ impl StatusPage<'_> {
         for cell in rows.first().map_or(&[][..], |(_, cells)| cells) {
             html.markup("<th scope=\"col\">").text(cell.heading).markup("</th>");
         }
+        if self.viewer.may_operate {
+            html.markup("<th scope=\"col\">Actions</th>");
+        }
         html.markup("</tr></thead>\n");
         for (slave, cells) in &rows {
-            row(html, slave, cells);
+            row(html, slave, cells, self.viewer);
         }
         html.markup("</table></div>\n</section>\n");
     }
@@ -85,7 +91,7 @@ impl StatusPage<'_> {
 }
 
 /// Writes the rows of a slave: its cells, then its remarks.
-fn row(html: &mut Html, slave: &SlaveView, cells: &[Cell]) {
+fn row(html: &mut Html, slave: &SlaveView, cells: &[Cell], viewer: &Viewer) {
     let id = slave.report.id.to_string();
     html.markup("<tbody").attribute("data-state", slave.report.state.text()).markup("><tr>");
     for cell in cells {
@@ -94,6 +100,11 @@ fn row(html: &mut Html, slave: &SlaveView, cells: &[Cell]) {
         html.attribute("data-live", &key).markup(">").text(&cell.text).markup("</span>");
         html.markup("<small").attribute("data-live", &format!("{key}.note")).markup(">");
         html.text(&cell.note).markup("</small></td>");
+    }
+    if viewer.may_operate {
+        html.markup("<td class=\"actions\" data-heading=\"Actions\">");
+        slave_actions(html, slave.report.id, slave.report.state, viewer);
+        html.markup("</td>");
     }
     html.markup("</tr>\n<tr class=\"remarks\"><td colspan=\"99\"><span class=\"lines\"");
     html.attribute("data-live", &format!("{id}.remarks")).markup(">");
