@@ -49,6 +49,10 @@ impl RequestHead {
         let skipped = if input.starts_with(b"\r\n") { 2 } else { 0 };
         let input = &input[skipped..];
         let Some(end) = find(input, b"\r\n\r\n") else {
+            if input == b"\r" && skipped == 0 {
+                // The empty line may come in pieces.
+                return Ok(None);
+            }
             return check_incomplete(input).map(|()| None);
         };
         let end = end + 4;

@@ -42,6 +42,7 @@ fn mutated(target: &str) -> impl Strategy<Value = Vec<u8>> {
 #[test]
 fn the_corpus_holds() {
     corpus("head").iter().for_each(|data| checks::head(data));
+    corpus("value").iter().for_each(|data| checks::value(data));
     corpus("chunked").iter().for_each(|data| checks::chunked(data));
 }
 
@@ -55,6 +56,11 @@ proptest! {
     #[test]
     fn mutated_heads_hold(data in mutated("head")) {
         checks::head(&data);
+    }
+
+    #[test]
+    fn mutated_values_hold(data in mutated("value")) {
+        checks::value(&data);
     }
 
     #[test]

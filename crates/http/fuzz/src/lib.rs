@@ -6,9 +6,9 @@
 
 use relais_http::range::{self, Ranges};
 use relais_http::{
-    BodyLength, ChunkedDecoder, ChunkedEncoder, Headers, Preconditions, RequestHead, Response,
-    Status, accept, auth, conditions, content_type, cookie, digest, disposition, escape, forwarded,
-    limits,
+    BodyLength, ChunkedDecoder, ChunkedEncoder, EntityTag, Form, Headers, Preconditions,
+    RequestHead, Response, Status, accept, auth, conditions, content_type, cookie, date, digest,
+    disposition, escape, forwarded, limits,
 };
 
 /// A request head, and all that is read from its target and fields.
@@ -51,6 +51,35 @@ fn target(head: &RequestHead) {
     } else {
         // Encoded, it may be longer than a target can be.
         assert!(path.len() > limits::TARGET);
+    }
+}
+
+/// The value of any field, and what it must not be able to do.
+pub fn value(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let _ = (Form::parse(text), EntityTag::parse(text), auth::challenge(text));
+    if let Some(time) = date::parse(text) {
+        assert_eq!(date::parse(&date::format(time)).map(date::seconds), Some(date::seconds(time)));
+    }
+    let fields = ["Range", "If-Match", "If-None-Match", "If-Range", "If-Modified-Since", "Cookie"];
+    let others = ["Authorization", "Accept", "Content-Digest", "Connection", "Expect"];
+    let mut headers = Headers::default();
+    fields.into_iter().chain(others).for_each(|name| headers.append(name, text.to_owned()));
+    values(&headers);
+    // A client cannot displace what the proxy adds.
+    for (name, added) in [("X-Forwarded-For", "192.0.2.7"), ("Forwarded", "for=192.0.2.7")] {
+        for separator in [Some(", "), None] {
+            let mut headers = Headers::default();
+            match separator {
+                Some(separator) => headers.append(name, format!("{text}{separator}{added}")),
+                None => {
+                    headers.append(name, text.to_owned());
+                    headers.append(name, added);
+                }
+            }
+            let client = forwarded::client(&headers, |addr| addr.is_loopback());
+            assert_eq!(client.map(|client| client.addr), Ok(Some([192, 0, 2, 7].into())));
+        }
     }
 }
 

@@ -32,6 +32,7 @@ fn takes_a_head_and_leaves_the_rest() {
 fn skips_one_empty_line() {
     let (_, len) = parse("\r\nGET / HTTP/1.0\r\n\r\n").unwrap().unwrap();
     assert_eq!(len, 20);
+    assert_eq!((status("\r"), status("\r\n"), status("\r\n\r")), (0, 0, 400));
     assert_eq!(status("\r\n\r\nGET / HTTP/1.0\r\n\r\n"), 400);
 }
 
