@@ -69,6 +69,23 @@ impl Session {
         }))
     }
 
+    /// Returns the SHA-256 hashes of content with a digest if they are known, without waiting.
+    ///
+    /// # Errors
+    /// Those of the path; [`ErrorCode::Storage`] if the catalogue cannot be read.
+    pub fn known_sha256(
+        &self,
+        path: &TreePath,
+        digest: Digest,
+    ) -> Result<Option<ContentHashes>, Refusal> {
+        let context = &self.context;
+        context.visible(context.principal.resolve(path).and_then(|path| {
+            let row = context.with_catalogue(|store| store.row(&path))?;
+            let row = row.filter(|row| row.digest == Some(digest));
+            stored(context, row.and_then(|row| row.content))
+        }))
+    }
+
     /// Has the SHA-256 hashes of a file recorded for a master that lacks them.
     ///
     /// A master forgets hashes above a limit, and slaves do not.

@@ -103,6 +103,9 @@ fn passwords_of_other_hosts_need_tls() {
         let (_slave, addr) = with_account(args);
         let proto = format!("X-Forwarded-Proto: {proto}");
         assert_eq!(get(addr, &[ANN, far, &proto]).status, status, "{args:?} {proto}");
+        // A password that was verified over TLS is not accepted in the clear.
+        assert_eq!(get(addr, &[ANN, far, "X-Forwarded-Proto: https"]).status, 200);
+        assert_eq!(get(addr, &[ANN, far, &proto]).status, status, "{args:?} {proto}");
         let asked = get(addr, &[far, &proto]);
         assert_eq!(asked.status, 401);
         // A browser must not ask its user for a password that would be sent in the clear.
@@ -115,6 +118,12 @@ fn a_cookie_is_a_login_until_it_is_given_up() {
     let (mut slave, addr) = with_account(&[]);
     let (cookie, token) = log_in(addr);
     assert_eq!(get(addr, &[&cookie]).status, 200);
+    // Credentials of one kind do not stand for those of another.
+    let value = cookie.split_once('=').unwrap().1;
+    assert_eq!(get(addr, &[&format!("Authorization: {value}")]).status, 401);
+    assert_eq!(get(addr, &[ANN]).status, 200);
+    let (name, basic) = (cookie.split('=').next().unwrap(), ANN.split_once(": ").unwrap().1);
+    assert_eq!(get(addr, &[&format!("{name}={basic}")]).status, 401);
     let mut altered = cookie.clone();
     let last = if altered.ends_with('A') { 'B' } else { 'A' };
     altered.pop();

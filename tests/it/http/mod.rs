@@ -8,7 +8,9 @@ mod hostile;
 mod kept;
 mod listeners;
 mod login;
+mod proxies;
 mod replicas;
+mod signed_urls;
 mod store;
 mod uploads;
 

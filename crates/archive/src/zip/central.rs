@@ -17,6 +17,8 @@ const VERSION_ZIP64: u16 = 45;
 const VERSION: u16 = 20;
 /// Files from this size on have 64-bit sizes. Their blocks add less than the rest to 4 GiB.
 const ZIP64: u64 = 0xf000_0000;
+/// Stands for a backslash in a name: its full width form, as rclone has it.
+const BACKSLASH: &str = "\u{ff3c}";
 /// Made on Unix (section 4.4.2), so that the mode counts.
 const MADE_BY: u16 = (3 << 8) | VERSION_ZIP64;
 
@@ -45,7 +47,9 @@ impl CentralEntry {
             EntryKind::Folder => (true, 0),
             EntryKind::File(size) => (false, size),
         };
-        let name = format!("{}{}", entry.path, if is_folder { "/" } else { "" });
+        // On Windows a backslash would lead to other folders (section 4.4.17.1).
+        let path = entry.path.replace('\\', BACKSLASH);
+        let name = format!("{path}{}", if is_folder { "/" } else { "" });
         if u16::try_from(name.len()).is_err() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, LONG));
         }

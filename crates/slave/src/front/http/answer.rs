@@ -6,6 +6,7 @@ use relais_web::page::Asset;
 use relais_web::{AnswerRules, encode_answer, render_error};
 
 use super::refusals::{code_of, status_of};
+use super::request::FOLDER_METHODS;
 
 /// A head and a body that fits into memory.
 #[derive(Debug, Clone)]
@@ -66,6 +67,10 @@ impl Answer {
         let mut answer = Self::of_error(Some(head), status, refusal.code.text(), &refusal.message);
         if let Some(seconds) = super::refusals::retry_after(refusal) {
             answer.response.headers.insert("Retry-After", seconds.to_string());
+        }
+        if status == Status::METHOD_NOT_ALLOWED {
+            // RFC 9110 section 15.5.6.
+            answer.response.headers.insert("Allow", FOLDER_METHODS);
         }
         answer
     }

@@ -26,7 +26,10 @@ impl HttpContext {
         is_encrypted: bool,
     ) -> Result<CheckedRequest, Box<Answer>> {
         let reject = |status, text| Err(Box::new(Answer::error(&head, status, text)));
-        let client = HttpClient::of(&head.headers, peer, is_encrypted, &self.trusted);
+        let client = match HttpClient::of(&head.headers, peer, is_encrypted, &self.trusted) {
+            Ok(client) => client,
+            Err(e) => return Err(Box::new(Answer::rejected(&head, &e).closing())),
+        };
         if let Err(e) = head.body().and_then(|_| head.expects_continue()) {
             return Err(Box::new(Answer::rejected(&head, &e).closing()));
         }
@@ -38,6 +41,10 @@ impl HttpContext {
             Ok(credentials) => credentials,
             Err(e) => return Err(Box::new(Answer::rejected(&head, &e))),
         };
+        if credentials.are_in_url() && !head.method.is_get_or_head() {
+            // Also on a connection whose session has begun with a GET.
+            return reject(Status::FORBIDDEN, "a signed URL is for GET and HEAD alone");
+        }
         let mut needs_form_token = false;
         if let (Credentials::Cookie(cookie), false) = (&credentials, head.method.is_safe()) {
             match head.headers.get(CSRF_FIELD) {

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use relais_http::{Headers, forwarded};
+use relais_http::{Headers, RequestError, forwarded};
 use relais_net::IpNetwork;
 
 /// The client of a request.
@@ -19,22 +19,24 @@ impl HttpClient {
     ///
     /// `Forwarded` (RFC 7239) and the older fields count from the networks `trusted` alone: any
     /// other peer could claim to be on this host.
-    #[must_use]
+    ///
+    /// # Errors
+    /// As [`forwarded::client`].
     pub fn of(
         headers: &Headers,
         peer: SocketAddr,
         is_encrypted: bool,
         trusted: &[IpNetwork],
-    ) -> Self {
+    ) -> Result<Self, RequestError> {
         let is_trusted = |addr: IpAddr| trusted.iter().any(|network| network.contains(addr));
         if !is_trusted(peer.ip()) {
-            return Self { address: peer, is_encrypted };
+            return Ok(Self { address: peer, is_encrypted });
         }
-        let named = forwarded::client(headers, is_trusted);
-        Self {
+        let named = forwarded::client(headers, is_trusted)?;
+        Ok(Self {
             address: named.addr.map_or(peer, |addr| SocketAddr::new(addr, 0)),
             is_encrypted: named.is_encrypted.unwrap_or(is_encrypted),
-        }
+        })
     }
 }
 
@@ -50,11 +52,11 @@ mod tests {
         let [proxy, other]: [SocketAddr; 2] =
             ["10.0.0.1:80", "198.51.100.1:80"].map(|addr| addr.parse().unwrap());
         let trusted = ["10.0.0.0/8".parse().unwrap()];
-        let client = HttpClient::of(&headers, proxy, false, &trusted);
+        let client = HttpClient::of(&headers, proxy, false, &trusted).unwrap();
         assert_eq!((client.address, client.is_encrypted), ("192.0.2.7:0".parse().unwrap(), true));
-        let client = HttpClient::of(&headers, other, false, &trusted);
+        let client = HttpClient::of(&headers, other, false, &trusted).unwrap();
         assert_eq!((client.address, client.is_encrypted), (other, false));
-        let bare = HttpClient::of(&Headers::default(), proxy, true, &trusted);
+        let bare = HttpClient::of(&Headers::default(), proxy, true, &trusted).unwrap();
         assert_eq!((bare.address, bare.is_encrypted), (proxy, true));
     }
 }

@@ -44,6 +44,12 @@ impl Credentials {
         let found = cookie_name().and_then(|name| cookie::find(&head.headers, &name));
         Ok(found.filter(|value| !value.is_empty()).map_or(Self::None, |v| Self::Cookie(v.into())))
     }
+
+    /// Whether they are part of the URL, which must not be passed on.
+    #[must_use]
+    pub fn are_in_url(&self) -> bool {
+        matches!(self, Self::SignedUrl { .. })
+    }
 }
 
 impl fmt::Debug for Credentials {

@@ -33,7 +33,8 @@ impl Health {
             _ => return None,
         };
         if !head.method.is_get_or_head() && head.method != Method::Options {
-            return Some(Answer::error(head, Status::METHOD_NOT_ALLOWED, "GET and HEAD alone"));
+            let answer = Answer::error(head, Status::METHOD_NOT_ALLOWED, "GET and HEAD alone");
+            return Some(answer.with("Allow", "GET, HEAD, OPTIONS"));
         }
         let (status, text) = match is_ready {
             Ok(()) => (Status::OK, "ok\n"),

@@ -139,8 +139,12 @@ impl HttpLogin {
             (&self.context.service.authenticator, &self.context.service.host);
         let address = client.address.ip();
         self.context.check_not_logged_out(credentials)?;
+        if matches!(credentials, Credentials::Authorization(_)) {
+            // Also if it was verified before over TLS.
+            self.context.check_password_allowed(*client)?;
+        }
         if let Some(found) = cached_credentials(credentials).and_then(|text| {
-            self.context.logins.get(text, address, host.generation(), Instant::now())
+            self.context.logins.get(&text, address, host.generation(), Instant::now())
         }) {
             return Ok(LoginProgress::Admitted(found));
         }
@@ -150,7 +154,6 @@ impl HttpLogin {
                 let refused = |text: &str| Refusal::new(ErrorCode::LoginRefused, text);
                 let basic = auth::basic(&head.headers).map_err(|e| refused(e.text))?;
                 let basic = basic.ok_or_else(|| refused("no credentials"))?;
-                self.context.check_password_allowed(*client)?;
                 authenticator.log_in_by_password(&basic.user, &basic.password, address, host)
             }
             Credentials::Cookie(cookie) => self.context.cookies.resume(cookie, address, host),
@@ -248,24 +251,26 @@ impl HttpContext {
     fn remember(&self, request: &CheckedRequest, principal: &Principal) {
         if let Some(text) = cached_credentials(&request.credentials) {
             let address = request.client.address.ip();
-            self.logins.insert(text, address, principal.clone(), Instant::now());
+            self.logins.insert(&text, address, principal.clone(), Instant::now());
         }
     }
 
     /// Forgets a login that has ended.
     pub(super) fn forget(&self, credentials: &Credentials, client: HttpClient) {
         if let Some(text) = cached_credentials(credentials) {
-            self.logins.remove(text, client.address.ip());
+            self.logins.remove(&text, client.address.ip());
         }
     }
 }
 
 /// Returns what a login is remembered by; none if it is checked each time.
-fn cached_credentials(credentials: &Credentials) -> Option<&str> {
+///
+/// Credentials of one kind never stand for those of another: only a cookie needs a token.
+fn cached_credentials(credentials: &Credentials) -> Option<String> {
     match credentials {
-        Credentials::None => Some(""),
-        Credentials::Authorization(field) => Some(field),
-        Credentials::Cookie(cookie) => Some(cookie),
+        Credentials::None => Some(String::new()),
+        Credentials::Authorization(field) => Some(format!("authorization {field}")),
+        Credentials::Cookie(cookie) => Some(format!("cookie {cookie}")),
         Credentials::SignedUrl { .. } => None,
     }
 }
@@ -273,9 +278,6 @@ fn cached_credentials(credentials: &Credentials) -> Option<&str> {
 /// Returns the path that a signature has to be for.
 fn signed_path(head: &RequestHead) -> Result<TreePath, Refusal> {
     let denied = |text: String| Refusal::new(ErrorCode::Denied, text);
-    if !head.method.is_get_or_head() {
-        return Err(denied("a signed URL is for GET and HEAD alone".to_owned()));
-    }
     let parts = head.target.decoded_parts().map_err(|e| denied(e.text.to_owned()))?;
     TreePath::new(parts.join("/")).map_err(|e| denied(e.to_string()))
 }

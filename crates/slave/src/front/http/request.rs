@@ -41,6 +41,10 @@ impl CheckedRequest {
 pub const METHODS: &str = "GET, HEAD, PUT, DELETE, OPTIONS, PROPFIND, PROPPATCH, MKCOL, COPY, \
      MOVE, LOCK, UNLOCK";
 
+/// The methods of a folder.
+pub const FOLDER_METHODS: &str = "GET, HEAD, DELETE, OPTIONS, PROPFIND, PROPPATCH, COPY, MOVE, \
+     LOCK, UNLOCK";
+
 /// A request for a file or folder.
 pub struct TreeRequest<'a> {
     /// The request.

@@ -4,7 +4,7 @@ use relais_engine::{Content, FoundContent, RemoteContent};
 use relais_http::conditions::range_applies;
 use relais_http::range::{Ranges, parse};
 use relais_http::{Method, Preconditions, Response, Status};
-use relais_proto::{ErrorCode, Kind, limits};
+use relais_proto::{Digest, ErrorCode, Kind, limits};
 use relais_web::{BodyWriter, FileRanges, ResponseBody};
 
 use super::content::ContentSender;
@@ -45,7 +45,10 @@ fn head(http: &mut HttpSession, request: &TreeRequest<'_>) -> HttpResult {
         None if needs_digest(request, entry.size) => http.computed_digest(&request.path)?,
         known => known,
     };
-    let sha256 = WantedHash::of(http, request)?.and_then(|wanted| wanted.of_content(digest));
+    let sha256 = match WantedHash::of(http, request)?.and_then(|hash| hash.of_content(digest)) {
+        Some(wanted) => Some(wanted),
+        None => known_sha256(http, request, digest)?,
+    };
     let file = Representation { sha256, ..Representation::of_entry(&entry, digest.as_ref()) };
     let conditions = Preconditions::parse(&request.request.head.headers)?;
     if let Some(response) = file.check_conditions(&conditions)? {
@@ -55,6 +58,17 @@ fn head(http: &mut HttpSession, request: &TreeRequest<'_>) -> HttpResult {
     let length = Some(file.size);
     let body = ResponseBody::Stream { length, write: &mut |_| Ok(()) };
     http.respond_with(request.request, response, body)
+}
+
+/// Returns the SHA-256 of content with this digest, if it is known.
+fn known_sha256(
+    http: &HttpSession,
+    request: &TreeRequest<'_>,
+    digest: Option<Digest>,
+) -> HttpResult<Option<[u8; 32]>> {
+    let Some(digest) = digest else { return Ok(None) };
+    let hashes = http.session.known_sha256(&request.path, digest)?;
+    Ok(hashes.map(|hashes| hashes.sha256.0))
 }
 
 /// Sends a client to the URL of a folder, which ends with `/` (RFC 9110 section 15.4.9).
@@ -126,7 +140,10 @@ fn send_remote(
     // The description has no time; the entry may be a newer one by now.
     let (entry, digest) = http.entry(&request.path)?;
     let modified = (digest == Some(remote.digest())).then(|| system_time(entry.mtime));
-    let sha256 = hash.and_then(|hash| hash.of_content(Some(remote.digest())));
+    let sha256 = match hash.and_then(|hash| hash.of_content(Some(remote.digest()))) {
+        None => remote.known_sha256()?.map(|hashes| hashes.sha256.0),
+        wanted => wanted,
+    };
     let file = Representation { size: remote.size(), tag, modified, sha256 };
     if let Some(response) = check_conditions(request, &file)? {
         return http.respond(request.request, response, &[]);

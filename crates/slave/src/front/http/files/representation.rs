@@ -100,6 +100,9 @@ impl Representation {
         headers.insert("X-Content-Type-Options", "nosniff");
         headers.insert("Content-Security-Policy", CONTENT_POLICY);
         headers.insert("Cross-Origin-Resource-Policy", "same-origin");
+        if request.request.credentials.are_in_url() {
+            headers.insert("Referrer-Policy", "no-referrer");
+        }
         if is_download(request) {
             let name = request.path.last().unwrap_or_default();
             let value = content_disposition(Disposition::Attachment, name);

@@ -24,15 +24,14 @@ impl WantedHash {
         if !digest::is_wanted(&request.request.head.headers, "want-repr-digest") {
             return Ok(None);
         }
-        let (_, before) = http.entry(&request.path)?;
-        let Located::Here(hashes) = http.session.sha256(&request.path, &mut http.keepalive())?
-        else {
+        let Located::Here(_) = http.session.sha256(&request.path, &mut http.keepalive())? else {
             return Ok(None);
         };
-        // The file may have been replaced meanwhile.
-        let (_, after) = http.entry(&request.path)?;
-        let digest = before.filter(|before| after == Some(*before));
-        Ok(digest.map(|digest| Self { digest, sha256: hashes.sha256.0 }))
+        // The file may have been replaced meanwhile. So the hash is that of the present digest,
+        // which is known at the latest by now.
+        let (_, Some(digest)) = http.entry(&request.path)? else { return Ok(None) };
+        let known = http.session.known_sha256(&request.path, digest)?;
+        Ok(known.map(|hashes| Self { digest, sha256: hashes.sha256.0 }))
     }
 
     /// Returns the hash of content with this digest.

@@ -1,6 +1,7 @@
 //! Sends the page of a folder: its entries in order, or what a search finds below it.
 
 use std::io;
+use std::rc::Rc;
 
 use relais_engine::Listing;
 use relais_http::escape::uri_path;
@@ -10,6 +11,7 @@ use relais_web::page::{Frame, Html, Nonce};
 use relais_web::{BodyWriter, ResponseBody};
 
 use super::assets::ASSETS;
+use super::held_memory::HeldMemory;
 use super::listing::FolderPage;
 use super::order::Order;
 use super::search::Search;
@@ -23,6 +25,8 @@ use crate::front::http::uploads::INTEROP_VERSION;
 const PIECE: usize = 64 * 1024;
 /// Most entries that are sorted; a larger folder is shown in the order of the catalogue.
 const MOST_SORTED: usize = 100_000;
+const TOO_LARGE: &str = "A folder of this size is not sorted.";
+const TOO_MANY: &str = "Not sorted: too many large folders are being shown at the moment.";
 /// Entries of a page of the catalogue.
 const CATALOGUE_PAGE: usize = 1_000;
 
@@ -34,6 +38,11 @@ pub fn browse(
 ) -> HttpResult {
     let query = request.request.head.target.parameters()?;
     let search = query.get("search").filter(|text| !text.trim().is_empty());
+    let is_signed = request.request.credentials.are_in_url();
+    if search.is_some() && is_signed {
+        const ONE: &str = "a signed URL is for one path; log in here for a search";
+        return Err(HttpError::status(Status::FORBIDDEN, ONE));
+    }
     let order = Order::parse(query.get("sort"), query.get("order"));
     let mut contents = match search {
         Some(text) => find(http, &request.path, text)?,
@@ -73,7 +82,7 @@ pub fn browse(
         .with("Cache-Control", "private, no-cache")
         .with("Vary", "Accept, Cookie")
         .with("X-Content-Type-Options", "nosniff")
-        .with("Referrer-Policy", "same-origin")
+        .with("Referrer-Policy", if is_signed { "no-referrer" } else { "same-origin" })
         .with("Content-Security-Policy", nonce.policy());
     let body = ResponseBody::Stream { length: None, write: &mut write };
     http.respond_with(request.request, response, body)
@@ -82,7 +91,9 @@ pub fn browse(
 /// What a page shows.
 struct PageContents {
     /// Entries, each with its folder.
-    entries: Vec<(TreePath, Entry)>,
+    entries: Vec<(Rc<TreePath>, Entry)>,
+    /// The memory of the entries.
+    _memory: HeldMemory,
     /// Whether more entries of the folder follow, unsorted.
     has_more: bool,
     /// What is said below them.
@@ -90,20 +101,30 @@ struct PageContents {
 }
 
 /// Reads the entries of a folder, and sorts them if they are not too many.
+///
+/// Many clients may ask for a large folder at the same time, so their entries share a limit.
 fn list(folder: &TreePath, order: Order, listing: &mut Listing) -> Result<PageContents, Refusal> {
-    let mut entries = Vec::new();
-    let mut has_more = true;
-    while has_more && entries.len() < MOST_SORTED {
+    let (mut entries, mut memory) = (Vec::new(), HeldMemory::default());
+    let (mut has_more, mut has_memory) = (true, true);
+    while has_more && has_memory && entries.len() < MOST_SORTED {
+        let begin = entries.len();
         has_more = next_page(listing, &mut entries)?;
+        has_memory = memory.hold(entries[begin..].iter().map(size_of_entry).sum());
     }
     let note = if has_more {
-        Some("A folder of this size is not sorted.".to_owned())
+        Some(if has_memory { TOO_LARGE } else { TOO_MANY }.to_owned())
     } else {
         order.sort(&mut entries);
         entries.is_empty().then(|| "This folder is empty.".to_owned())
     };
+    let folder = Rc::new(folder.clone());
     let entries = entries.into_iter().map(|entry| (folder.clone(), entry)).collect();
-    Ok(PageContents { entries, has_more, note })
+    Ok(PageContents { entries, _memory: memory, has_more, note })
+}
+
+/// Returns about how much memory an entry takes, in bytes.
+fn size_of_entry(entry: &Entry) -> usize {
+    size_of::<(Rc<TreePath>, Entry)>() + entry.name.len()
 }
 
 /// Adds the next entries; false after the last.
@@ -123,9 +144,11 @@ fn find(http: &HttpSession, base: &TreePath, text: &str) -> Result<PageContents,
     let mut search = Search::new(base, text);
     let mut entries = Vec::new();
     while let Some((folder, found)) = search.next(&http.session, &mut http.keepalive())? {
+        let folder = Rc::new(folder);
         entries.extend(found.into_iter().map(|entry| (folder.clone(), entry)));
     }
-    Ok(PageContents { entries, has_more: false, note: Some(search.note()) })
+    let note = Some(search.note());
+    Ok(PageContents { entries, _memory: search.into_memory(), has_more: false, note })
 }
 
 /// Writes a page piece by piece.

@@ -6,6 +6,7 @@
 mod assets;
 mod breadcrumbs;
 mod browse;
+mod held_memory;
 mod listing;
 mod order;
 mod search;

@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 use relais_engine::{KeepAlive, Session};
 use relais_proto::{Entry, ErrorCode, Kind, Refusal, TreePath};
 
+use super::held_memory::HeldMemory;
+
 /// Most entries that are looked at.
 const MOST_VISITED: usize = 200_000;
 /// Most entries that are found.
@@ -17,13 +19,18 @@ pub struct Search {
     folders: VecDeque<TreePath>,
     visited: usize,
     found: usize,
+    /// The memory of the paths and of what was found.
+    memory: HeldMemory,
+    has_memory: bool,
 }
 
 impl Search {
     /// Begins a search for names that contain `text`, without regard to case.
     pub fn new(base: &TreePath, text: &str) -> Self {
         let wanted = text.trim().to_lowercase();
-        Self { wanted, folders: VecDeque::from([base.clone()]), visited: 0, found: 0 }
+        let folders = VecDeque::from([base.clone()]);
+        let memory = HeldMemory::default();
+        Self { wanted, folders, visited: 0, found: 0, memory, has_memory: true }
     }
 
     /// Searches the next folder; none after the last, or at a limit.
@@ -55,8 +62,31 @@ impl Search {
         format!("{} {names} found{limit}.", self.found)
     }
 
+    /// Returns the memory, of which that of the result is a part.
+    pub fn into_memory(self) -> HeldMemory {
+        self.memory
+    }
+
     fn is_limited(&self) -> bool {
-        self.visited >= MOST_VISITED || self.found >= MOST_FOUND
+        self.visited >= MOST_VISITED || self.found >= MOST_FOUND || !self.has_memory
+    }
+
+    /// Takes an entry of a folder; false if the memory for it is used up.
+    fn take(&mut self, folder: &TreePath, entry: &Entry, found: &mut Vec<Entry>) -> bool {
+        self.visited += 1;
+        let mut held = 0;
+        if entry.name.to_lowercase().contains(&self.wanted) {
+            held += size_of::<Entry>() + entry.name.len();
+            found.push(entry.clone());
+        }
+        if entry.kind == Kind::Folder
+            && let Ok(below) = folder.join(&entry.name)
+        {
+            held += size_of::<TreePath>() + below.as_str().len();
+            self.folders.push_back(below);
+        }
+        self.has_memory &= self.memory.hold(held);
+        self.has_memory
     }
 
     fn search(
@@ -68,23 +98,14 @@ impl Search {
     ) -> Result<(), Refusal> {
         let mut listing = session.list(folder, "", None, keepalive)?;
         let mut more = true;
-        while more && self.visited < MOST_VISITED && self.found + found.len() < MOST_FOUND {
+        while more && !self.is_limited() && self.found + found.len() < MOST_FOUND {
             let mut in_page = 0;
             more = listing.next_page(&mut |entry| {
                 if in_page >= 1_000 || self.found + found.len() >= MOST_FOUND {
                     return false;
                 }
                 in_page += 1;
-                self.visited += 1;
-                if entry.name.to_lowercase().contains(&self.wanted) {
-                    found.push(entry.clone());
-                }
-                if entry.kind == Kind::Folder
-                    && let Ok(below) = folder.join(&entry.name)
-                {
-                    self.folders.push_back(below);
-                }
-                true
+                self.take(folder, entry, found)
             })?;
         }
         Ok(())

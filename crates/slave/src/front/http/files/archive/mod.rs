@@ -18,8 +18,6 @@ use relais_proto::{Entry, ErrorCode, Kind, TreePath};
 use relais_web::{BodyWriter, ResponseBody};
 
 use self::walk::FolderWalk;
-use crate::front::http::credentials::Credentials;
-
 use crate::front::http::error::{HttpError, HttpResult};
 use crate::front::http::keep_alive::HttpKeepAlive;
 use crate::front::http::request::TreeRequest;
@@ -49,7 +47,7 @@ impl ArchiveFormat {
         let query = request.request.head.target.parameters()?;
         let formats = [("tar", Self::Tar), ("zip", Self::Zip)];
         let format = formats.into_iter().find(|(name, _)| query.has(name));
-        let is_signed = matches!(request.request.credentials, Credentials::SignedUrl { .. });
+        let is_signed = request.request.credentials.are_in_url();
         if format.is_some() && is_signed {
             const ONE: &str = "a signed URL is for one path; log in here for an archive";
             return Err(HttpError::status(Status::FORBIDDEN, ONE));

@@ -24,6 +24,9 @@
   // A name becomes one segment of a path: no character of it means anything there.
   const urlOf = (name) => folder + encodeURIComponent(name);
 
+  // The path of an entry that is shown, which a search may have found in a folder below.
+  const pathOf = (row) => row.querySelector("a").pathname.replace(/\/$/, "");
+
   const say = (text, isError = false) => {
     const message = find("message");
     message.textContent = text;
@@ -40,8 +43,8 @@
     }
   };
 
-  const change = async (method, name, more) => {
-    const answer = await fetch(urlOf(name), {
+  const change = async (method, url, more) => {
+    const answer = await fetch(url, {
       method,
       headers: headers({ Accept: "application/json", ...more }),
     });
@@ -88,30 +91,34 @@
 
   const newFolder = async () => {
     const name = await ask({ title: "New folder", value: "", action: "Create" });
-    if (name) await attempt(`Cannot create ${name}`, () => change("MKCOL", name));
+    if (name) await attempt(`Cannot create ${name}`, () => change("MKCOL", urlOf(name)));
   };
 
-  const rename = async (name) => {
+  const rename = async (row) => {
+    const name = row.dataset.name.split("/").pop();
     const to = await ask({ title: `Rename ${name}`, value: name, action: "Rename" });
     if (!to || to === name) return;
-    const target = new URL(urlOf(to), location.href).href;
-    await attempt(`Cannot rename ${name}`, () => change("MOVE", name, { Destination: target, Overwrite: "F" }));
+    const target = new URL(encodeURIComponent(to), location.origin + pathOf(row)).href;
+    await attempt(`Cannot rename ${name}`, () => change("MOVE", pathOf(row), { Destination: target, Overwrite: "F" }));
   };
 
-  const remove = async (name, isFolder) => {
+  const remove = async (row) => {
+    const { name } = row.dataset;
+    const isFolder = row.classList.contains("folder");
     const text = isFolder
       ? "The folder and everything in it are deleted on all servers."
       : "The file is deleted on all servers.";
     if (await ask({ title: `Delete ${name}?`, text, action: "Delete", danger: true })) {
-      await attempt(`Cannot delete ${name}`, () => change("DELETE", name));
+      await attempt(`Cannot delete ${name}`, () => change("DELETE", pathOf(row)));
     }
   };
 
-  const preview = async (name, kind) => {
+  const preview = async (row, kind) => {
+    const [{ name }, url] = [row.dataset, pathOf(row)];
     const close = make("button", { type: "button", textContent: "Close" });
-    const open = make("a", { href: urlOf(name) + "?download", textContent: "Download" });
+    const open = make("a", { href: url + "?download", textContent: "Download" });
     const content =
-      kind === "image" ? make("img", { src: urlOf(name), alt: name }) : make("pre", { tabIndex: 0, textContent: "…" });
+      kind === "image" ? make("img", { src: url, alt: name }) : make("pre", { tabIndex: 0, textContent: "…" });
     const dialog = make(
       "dialog",
       { className: "preview" },
@@ -125,7 +132,7 @@
     dialog.showModal();
     if (kind !== "text") return;
     try {
-      const answer = await fetch(urlOf(name), { headers: { Range: `bytes=0-${PREVIEW_TEXT - 1}` } });
+      const answer = await fetch(url, { headers: { Range: `bytes=0-${PREVIEW_TEXT - 1}` } });
       // An empty file has no range.
       if (!answer.ok && answer.status !== 416) throw new Error(await reason(answer));
       content.textContent = answer.ok ? await answer.text() : "";
@@ -147,10 +154,10 @@
         button.addEventListener("click", work);
         cell.append(button);
       };
-      if (kind) add("Preview", "plain", () => preview(name, kind));
+      if (kind) add("Preview", "plain", () => preview(row, kind));
       if (!canWrite) continue;
-      add("Rename", "plain", () => rename(name));
-      add("Delete", "plain danger", () => remove(name, row.classList.contains("folder")));
+      add("Rename", "plain", () => rename(row));
+      add("Delete", "plain danger", () => remove(row));
     }
   };
 
