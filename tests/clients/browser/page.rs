@@ -113,6 +113,25 @@ fn entries_are_made_renamed_and_deleted() {
 }
 
 #[test]
+fn entries_that_a_search_finds_are_changed_where_they_are() {
+    let site = site();
+    site.open("/?search=slides", "lectures/week 1/slides.pdf");
+    let browser = &site.browser;
+    browser.click("button[aria-label='Rename lectures/week 1/slides.pdf']");
+    browser.type_into("dialog input", "first.pdf");
+    browser.click("dialog button[type=submit]");
+    browser.wait_until_gone("lectures/week 1/slides.pdf");
+    assert!(site.slave.root.join("lectures/week 1/first.pdf").exists());
+    browser.click("button[aria-label='Delete lectures/week 2/slides.pdf']");
+    browser.click("dialog button[type=submit]");
+    browser.wait_for_text("0 names found");
+    assert!(!site.slave.root.join("lectures/week 2/slides.pdf").exists());
+    site.open("/?search=notes", "docs/notes.txt");
+    browser.click("button[aria-label='Preview docs/notes.txt']");
+    browser.wait_for_text("First line <b>not bold</b>");
+}
+
+#[test]
 fn small_and_dark_screens_are_readable() {
     let site = site();
     site.open("/", "large.iso");

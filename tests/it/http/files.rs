@@ -146,6 +146,9 @@ fn methods_are_named_and_others_refused() {
     let options = client.request("OPTIONS /f", &[], &[]);
     let allowed = options.header("allow").unwrap();
     assert!(["GET", "HEAD", "PUT", "DELETE"].iter().all(|method| allowed.contains(method)));
+    let folder = client.request("PUT /", &[], b"x");
+    let allowed = folder.header("allow").unwrap();
+    assert!(folder.status == 405 && allowed.contains("DELETE") && !allowed.contains("PUT"));
     let refused = client.request("BREW /f", &["Accept: application/json"], &[]);
     assert_eq!(refused.status, 405);
     assert!(refused.header("allow").is_some());

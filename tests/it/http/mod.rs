@@ -4,6 +4,7 @@ mod archives;
 mod client;
 mod conditions;
 mod files;
+mod heads;
 mod hostile;
 mod kept;
 mod listeners;

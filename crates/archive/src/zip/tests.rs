@@ -196,3 +196,10 @@ fn contents_have_the_announced_size() {
     assert!(zip.write_content(b"a").is_err());
     assert!(zip.begin_entry(&entry(&"x".repeat(70_000), EntryKind::Folder)).is_err());
 }
+
+#[test]
+fn names_lead_to_no_other_folder_on_windows() {
+    let names: Vec<_> =
+        directory(&archive(&[("folder/..\\..\\a", b"x".to_vec())], 1)).into_iter().collect();
+    assert_eq!(names[1].name, "folder/..\u{ff3c}..\u{ff3c}a");
+}

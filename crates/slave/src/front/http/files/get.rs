@@ -37,6 +37,8 @@ pub fn get(http: &mut HttpSession, request: &TreeRequest<'_>) -> HttpResult {
 }
 
 fn head(http: &mut HttpSession, request: &TreeRequest<'_>) -> HttpResult {
+    // First, because it makes the digest known too.
+    let hash = WantedHash::of(http, request)?;
     let (entry, digest) = http.entry(&request.path)?;
     if entry.kind == Kind::Folder {
         return Err(to_folder(request));
@@ -45,9 +47,9 @@ fn head(http: &mut HttpSession, request: &TreeRequest<'_>) -> HttpResult {
         None if needs_digest(request, entry.size) => http.computed_digest(&request.path)?,
         known => known,
     };
-    let sha256 = match WantedHash::of(http, request)?.and_then(|hash| hash.of_content(digest)) {
-        Some(wanted) => Some(wanted),
+    let sha256 = match hash.and_then(|hash| hash.of_content(digest)) {
         None => known_sha256(http, request, digest)?,
+        wanted => wanted,
     };
     let file = Representation { sha256, ..Representation::of_entry(&entry, digest.as_ref()) };
     let conditions = Preconditions::parse(&request.request.head.headers)?;

@@ -2,7 +2,7 @@
 
 use relais_engine::Located;
 use relais_http::digest;
-use relais_proto::Digest;
+use relais_proto::{Digest, ErrorCode};
 
 use crate::front::http::error::HttpResult;
 use crate::front::http::request::TreeRequest;
@@ -24,9 +24,13 @@ impl WantedHash {
         if !digest::is_wanted(&request.request.head.headers, "want-repr-digest") {
             return Ok(None);
         }
-        let Located::Here(_) = http.session.sha256(&request.path, &mut http.keepalive())? else {
-            return Ok(None);
-        };
+        match http.session.sha256(&request.path, &mut http.keepalive()) {
+            Ok(Located::Here(_)) => {}
+            Ok(Located::Elsewhere(_)) => return Ok(None),
+            // It is answered by the URL of the folder.
+            Err(refusal) if refusal.code == ErrorCode::IsFolder => return Ok(None),
+            Err(refusal) => return Err(refusal.into()),
+        }
         // The file may have been replaced meanwhile. So the hash is that of the present digest,
         // which is known at the latest by now.
         let (_, Some(digest)) = http.entry(&request.path)? else { return Ok(None) };
