@@ -120,8 +120,9 @@ fn archives_of_many_files_need_little_memory() {
     let last = format!("/top/{long}{:04}", FILES - 1);
     let mut http = HttpTestClient::connect(addr);
     eventually(Duration::from_secs(120), "all files are listed", || {
-        let paths = zip_paths(&http.get("/top/?zip").body);
-        (paths.len() == FILES + 2 && http.get(&last).status == 200).then_some(())
+        // Each of them has two headers, a long name and content.
+        let count = http.get("/top/?tar").body.len() / 2048;
+        (count >= FILES && http.get(&last).status == 200).then_some(())
     });
     // The replicator still numbers the files.
     let worker = process_of(&slave.program, "Worker(0)");
