@@ -414,8 +414,14 @@ fn begin(ledger: MasterState, folders: &BTreeSet<FolderId>) -> (Coordinator, Rec
     (Coordinator::new(ledger, folders.clone()), recording)
 }
 
+/// Returns the line that tells that no changes are numbered any more.
+#[must_use]
+pub fn halted_text(halt: HaltReason) -> String {
+    format!("NO CHANGES ARE TAKEN ANY MORE: {}", halt.why())
+}
+
 fn say_halted(halt: HaltReason) {
-    error!("NO CHANGES ARE TAKEN ANY MORE: {}", halt.why());
+    error!("{}", halted_text(halt));
     match halt {
         HaltReason::Broken => {
             error!("check the disk of the journal and restart the server; downloads continue")

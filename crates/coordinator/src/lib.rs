@@ -12,7 +12,7 @@ mod order_view;
 mod status;
 mod store;
 
-pub use self::driver::{Clock, CoordinatorDriver, Link, OrderCommand};
+pub use self::driver::{Clock, CoordinatorDriver, Link, OrderCommand, halted_text};
 pub use self::handle::OrderHandle;
 pub use self::link_sender::LinkSender;
 pub use self::members::MembersError;

@@ -86,6 +86,11 @@ impl Certifier {
         }
     }
 
+    /// Returns when the master's certificate ends, in seconds since 1970.
+    pub(crate) fn expiry_s(&self) -> Option<u64> {
+        self.certificate.expiry_s()
+    }
+
     fn begin(&self, time: Duration) {
         let term = RenewalTimer::new(Instant::now(), SystemTime::now(), time);
         *self.term.lock() = Some(term);

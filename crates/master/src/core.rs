@@ -26,6 +26,7 @@ use relais_proto::{
     Reply, SlaveId, SlaveReport, SlaveState, TreePage, limits, sanitize,
 };
 
+use crate::announcements::Announced;
 use crate::certifier::Certifier;
 use crate::events::EventLog;
 use crate::forwarded_logins::ForwardedLogins;
@@ -71,6 +72,7 @@ pub(crate) struct Core {
     pub order_status: Arc<SharedOrderStatus>,
     /// What has happened lately.
     pub events: EventLog,
+    pub announced: Announced,
     /// Open queries for slaves' trees.
     pub queries: Queries<TreePage>,
     /// Open queries for lists of paths.
@@ -131,6 +133,7 @@ impl Core {
             order,
             order_status: Arc::default(),
             events: EventLog::default(),
+            announced: Announced::new(config.accounts.current()),
             queries: Queries::default(),
             lists: Queries::default(),
             scrubs: AtomicU64::new(0),

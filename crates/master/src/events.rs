@@ -34,6 +34,11 @@ impl EventLog {
     /// Logs a text and keeps it as an event.
     pub fn record(&self, level: Level, text: String) {
         log::log!(level, "{text}");
+        self.keep(level, &text);
+    }
+
+    /// Keeps a text that is in the log already.
+    pub fn keep(&self, level: Level, text: &str) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut events = self.0.lock();
         let after = events.back().map_or(0, |last| last.number.saturating_add(1));

@@ -7,6 +7,7 @@
 //! signals.
 
 mod agent;
+mod announcements;
 mod certifier;
 mod core;
 mod events;

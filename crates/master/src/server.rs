@@ -37,6 +37,8 @@ const RESERVE: u64 = 992;
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// Time between two checks whether slaves can serve the HTTP requests that wait for them.
 const WAIT_CHECK_EVERY: Duration = Duration::from_millis(20);
+/// Time between two checks for news while there are event streams.
+const STREAM_CHECK_EVERY: Duration = Duration::from_millis(250);
 /// Time between two checks for unfinished logins while the master stops.
 const STOP_CHECK_EVERY: Duration = Duration::from_millis(50);
 
@@ -108,7 +110,7 @@ pub fn run(
         for arrival in pool.poll(
             true,
             &[requests.as_fd(), core.passwords.wake_fd()],
-            Some(if logins.site.has_waiting() { WAIT_CHECK_EVERY } else { CHECK_EVERY }),
+            Some(logins.check_every()),
             &mut |new| logins.begin(new),
         )? {
             receive(&core, arrival);
@@ -122,6 +124,9 @@ pub fn run(
         core.answer_logins();
         core.send_generation();
         core.announce();
+        core.announce_halt();
+        core.announce_accounts();
+        logins.update_status();
         core.config.certifier.tick();
         if order.is_finished() {
             return Err(MasterError::NoOrder);
@@ -145,6 +150,24 @@ struct Logins {
 }
 
 impl Logins {
+    /// Returns the longest time between two checks of what nothing wakes the thread for.
+    fn check_every(&self) -> Duration {
+        if self.site.has_waiting() {
+            WAIT_CHECK_EVERY
+        } else if self.site.has_streams() {
+            STREAM_CHECK_EVERY
+        } else {
+            CHECK_EVERY
+        }
+    }
+
+    /// Updates the status page, if there is one.
+    fn update_status(&self) {
+        if !self.encrypted.is_empty() {
+            self.site.update_status();
+        }
+    }
+
     fn begin(&self, new: NewConnection) -> PeerLogin {
         match new.listener.checked_sub(1).and_then(|http| self.encrypted.get(http)) {
             Some(encrypted) => {

@@ -20,6 +20,11 @@ pub enum LoginStep<T> {
     Answer(Vec<u8>),
     /// Read nothing more until [`LoginHandler::poll_pending`] returns the next step.
     Pending,
+    /// Send this, which may be empty, then continue as after [`Self::Pending`].
+    ///
+    /// It is a part of an answer that has no end yet. The handler is asked for the next part only
+    /// when the peer has taken this one, for which it has [`LoginHandler::pending_time`].
+    Stream(Vec<u8>),
     /// Send this, then end the connection gracefully.
     Close(Vec<u8>),
     /// Send this in the clear, drop all input that has come, then run the TLS handshake.
@@ -69,7 +74,7 @@ pub trait LoginHandler {
     }
 
     /// Returns how long the connection may stay in the pool after [`LoginStep::Pending`], even if
-    /// that is longer than its login time.
+    /// that is longer than its login time, and after each [`LoginStep::Stream`].
     fn pending_time(&self) -> Duration {
         Duration::ZERO
     }

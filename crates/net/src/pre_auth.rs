@@ -57,6 +57,8 @@ enum Phase {
 /// The action that follows when the output is sent.
 enum AfterSend<T> {
     Read,
+    /// Ask the handler for more.
+    Poll,
     StartTls,
     HandOver(T),
     HangUp,
@@ -242,6 +244,7 @@ impl<G: LoginHandler> PreAuthConnection<G> {
                     self.phase = Phase::StartTls;
                     return Ok(None);
                 }
+                AfterSend::Poll => return Ok(Some(PreAuthState::Pending)),
                 AfterSend::Read => {}
             }
             if self.answers >= ANSWERS_IN_TURN {
@@ -275,6 +278,10 @@ impl<G: LoginHandler> PreAuthConnection<G> {
                 self.keep();
                 self.answers += 1;
                 (bytes, AfterSend::Read)
+            }
+            LoginStep::Stream(bytes) => {
+                self.deadline = Instant::now() + self.handler.pending_time();
+                (bytes, AfterSend::Poll)
             }
             LoginStep::Close(bytes) => (bytes, AfterSend::HangUp),
             LoginStep::StartTls(bytes) => {

@@ -64,6 +64,14 @@ pub fn encode_answer(
     Ok(bytes)
 }
 
+/// Returns the head of an answer whose content ends with the connection.
+///
+/// # Errors
+/// A header field is malformed.
+pub fn encode_stream(response: &Response) -> Result<Vec<u8>, InvalidHeader> {
+    encode_head(response, Framing::UntilClose, AnswerRules::closing())
+}
+
 /// Returns the head of an answer with the fields that belong to the connection.
 pub(crate) fn encode_head(
     response: &Response,

@@ -21,7 +21,7 @@ pub mod page;
 mod respond;
 mod sender;
 
-pub use answer::{AnswerRules, encode_answer};
+pub use answer::{AnswerRules, encode_answer, encode_stream};
 pub use body::Body;
 pub use body_writer::BodyWriter;
 pub use connection::{HttpConnection, NextRequest};

@@ -5,13 +5,16 @@ use std::time::{Duration, Instant};
 
 use log::debug;
 use relais_auth::AuthenticatedUser;
-use relais_http::{BodyLength, RequestError, RequestHead, Status};
+use relais_http::{BodyLength, InvalidHeader, RequestError, RequestHead, Status};
 use relais_net::{LoginHandler, LoginStep, NewConnection};
 use relais_proto::TreePath;
+use relais_web::encode_stream;
 
 use super::access::{PageAccess, Viewer};
 use super::answer::Answer;
 use super::authentication::Authentication;
+use super::limits::STREAM_TIME;
+use super::page::PageOutcome;
 use super::request::{HttpClient, Request};
 use super::route::{Page, Route};
 use super::site::{HttpSite, Outcome};
@@ -71,8 +74,19 @@ impl HttpConnection {
         page: Page,
         viewer: &Viewer,
     ) -> HttpStep {
-        let answer = self.site.page(request, page, viewer);
-        self.send(request, answer)
+        match self.site.page(request, page, viewer) {
+            PageOutcome::Answer(answer) => self.send(request, answer),
+            PageOutcome::Stream(response, stream) => {
+                self.site.count(response.status);
+                match encode_stream(&response) {
+                    Ok(head) => {
+                        self.stage = Stage::Stream(stream);
+                        LoginStep::Stream(head)
+                    }
+                    Err(e) => self.cut(&e),
+                }
+            }
+        }
     }
 
     /// Answers a request, or lets it wait; `since` is the beginning of its wait.
@@ -102,11 +116,13 @@ impl HttpConnection {
         match answer.closing(has_body).encode(Some(head)) {
             Ok((bytes, true)) => LoginStep::Answer(bytes),
             Ok((bytes, false)) => LoginStep::Close(bytes),
-            Err(e) => {
-                debug!("{}: {e}", self.client.peer);
-                LoginStep::Close(Vec::new())
-            }
+            Err(e) => self.cut(&e),
         }
+    }
+
+    fn cut(&self, why: &InvalidHeader) -> HttpStep {
+        debug!("{}: {why}", self.client.peer);
+        LoginStep::Close(Vec::new())
     }
 
     fn malformed(error: RequestError) -> Vec<u8> {
@@ -135,7 +151,11 @@ impl LoginHandler for HttpConnection {
     }
 
     fn pending_time(&self) -> Duration {
-        if matches!(self.stage, Stage::Waiting { .. }) { WAIT_TIME } else { Duration::ZERO }
+        match self.stage {
+            Stage::Waiting { .. } => WAIT_TIME,
+            Stage::Stream(_) => STREAM_TIME,
+            Stage::Idle | Stage::Form { .. } | Stage::Password { .. } => Duration::ZERO,
+        }
     }
 
     fn on_input(&mut self, input: &mut Vec<u8>) -> Option<HttpStep> {
@@ -173,6 +193,13 @@ impl LoginHandler for HttpConnection {
                 };
                 Some(self.conclude(request, purpose, result))
             }
+            Stage::Stream(mut stream) => {
+                let step = stream.poll(&self.site);
+                if !matches!(step, Some(LoginStep::Close(_))) {
+                    self.stage = Stage::Stream(stream);
+                }
+                step
+            }
             Stage::Waiting { request, path, user, since, _wait } => {
                 match self.serve(request, path, user, Some(since)) {
                     LoginStep::Pending => None,
@@ -189,6 +216,7 @@ impl LoginHandler for HttpConnection {
     fn expire(&mut self, input: &[u8]) -> Vec<u8> {
         match self.stage {
             Stage::Idle if input.is_empty() => Vec::new(),
+            Stage::Stream(_) => Vec::new(),
             // RFC 9110 section 15.5.9.
             Stage::Idle | Stage::Form { .. } => Self::malformed(RequestError::new(
                 Status::REQUEST_TIMEOUT,

@@ -12,6 +12,8 @@ mod cookie_login;
 mod form_request;
 mod hash_requests;
 mod health;
+mod limits;
+mod limits;
 mod login_cache;
 mod login_page;
 mod metalink;

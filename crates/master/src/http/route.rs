@@ -30,6 +30,8 @@ pub(super) enum FormKind {
 pub(super) enum Page {
     /// The state of the cluster.
     Status,
+    /// The changes of that page.
+    StatusEvents,
     /// The metrics for Prometheus.
     Metrics,
     /// The latest actions of operators, or one of them.
@@ -40,6 +42,7 @@ impl Page {
     pub fn of_name(name: &str) -> Option<Self> {
         Some(match name.split('/').collect::<Vec<_>>()[..] {
             ["status"] => Self::Status,
+            ["status", "events"] => Self::StatusEvents,
             ["metrics"] => Self::Metrics,
             ["status", "actions"] => Self::Operations(None),
             ["status", "actions", number] => Self::Operations(Some(number.parse().ok()?)),
@@ -66,6 +69,7 @@ mod tests {
     fn names_stand_for_pages_and_forms() {
         for (name, page) in [
             ("status", Some(Page::Status)),
+            ("status/events", Some(Page::StatusEvents)),
             ("metrics", Some(Page::Metrics)),
             ("status/actions", Some(Page::Operations(None))),
             ("status/actions/7", Some(Page::Operations(Some(7)))),

@@ -18,6 +18,7 @@ use super::login_cache::VerifiedLogins;
 use super::operate::OperationRuns;
 use super::request::Request;
 use super::route::Route;
+use super::status::StatusMonitor;
 use super::url_path::UrlPath;
 use crate::core::Core;
 use crate::http_config::HttpConfig;
@@ -29,6 +30,8 @@ pub(crate) struct HttpSite {
     pub(super) config: HttpConfig,
     pub(super) logins: VerifiedLogins,
     pub(super) hash_requests: HashRequests,
+    /// What the status page shows of the last hour.
+    pub(super) monitor: StatusMonitor,
     /// What operators have started on the pages.
     pub(super) runs: OperationRuns,
     /// The number of answers by their status.
@@ -60,6 +63,7 @@ impl HttpSite {
             config,
             logins,
             hash_requests: HashRequests::default(),
+            monitor: StatusMonitor::default(),
             runs: OperationRuns::default(),
             answered: Mutex::default(),
             hosts,
@@ -80,6 +84,11 @@ impl HttpSite {
     /// Whether a request waits for slaves, and has to be tried again soon.
     pub fn has_waiting(&self) -> bool {
         Arc::strong_count(&self.wait_token) > 1
+    }
+
+    /// Whether there are event streams, which news should reach soon.
+    pub fn has_streams(&self) -> bool {
+        self.monitor.has_streams()
     }
 
     /// Counts a waiting request until the result is dropped.

@@ -11,6 +11,7 @@ use relais_proto::TreePath;
 use super::operate::OperationKind;
 use super::request::Request;
 use super::route::{FormKind, Page};
+use super::status::StatusStream;
 use crate::login::LinkPeer;
 
 /// What a request is for, while its password is verified.
@@ -42,6 +43,8 @@ pub(super) enum Stage {
         pending: PendingLogin,
         _login: Arc<()>,
     },
+    /// The viewer of the status page gets what changes.
+    Stream(Box<StatusStream>),
     /// No slave can serve the request yet.
     Waiting {
         request: Box<Request>,

@@ -8,11 +8,12 @@ use serde::Serialize;
 use super::report::{Report, SKIPPED, lag, shown_addr};
 use crate::json_object::JsonObject;
 
+/// The fields of a report, with slaves of a type that has the fields of [`SlaveJson`].
 #[derive(Serialize)]
-struct StatusJson<'a> {
+pub(crate) struct StatusJson<S> {
     epoch: u32,
     number: u64,
-    slaves: Vec<SlaveJson<'a>>,
+    slaves: Vec<S>,
     /// The reason why no changes are taken; null if they are.
     halted: Option<String>,
     /// Contents that no slave is known to hold.
@@ -22,8 +23,9 @@ struct StatusJson<'a> {
     removals_cap: u64,
 }
 
+/// The fields of a slave.
 #[derive(Serialize)]
-struct SlaveJson<'a> {
+pub(crate) struct SlaveJson<'a> {
     id: String,
     /// Null if it has no address for the operator.
     addr: Option<String>,
@@ -50,15 +52,26 @@ struct SlaveJson<'a> {
 /// # Errors
 /// Errors of the serializer.
 pub fn json(report: &Report) -> Result<String, serde_json::Error> {
-    serde_json::to_string(&StatusJson {
-        epoch: report.lsn.epoch,
-        number: report.lsn.number,
-        slaves: report.slaves.iter().map(|slave| entry(slave, report.lsn)).collect(),
-        halted: text(&report.halted),
-        lost: report.lost,
-        removals: report.removals,
-        removals_cap: report.removals_cap,
-    })
+    serde_json::to_string(&StatusJson::new(report, |_, slave| slave))
+}
+
+impl<S> StatusJson<S> {
+    /// Takes the fields of a report; `extend` makes the object of a slave from its fields.
+    pub fn new<'a>(
+        report: &'a Report,
+        extend: impl Fn(&'a SlaveReport, SlaveJson<'a>) -> S,
+    ) -> Self {
+        let of = |slave: &'a SlaveReport| extend(slave, entry(slave, report.lsn));
+        Self {
+            epoch: report.lsn.epoch,
+            number: report.lsn.number,
+            slaves: report.slaves.iter().map(of).collect(),
+            halted: text(&report.halted),
+            lost: report.lost,
+            removals: report.removals,
+            removals_cap: report.removals_cap,
+        }
+    }
 }
 
 fn entry(slave: &SlaveReport, latest: Lsn) -> SlaveJson<'_> {
@@ -137,13 +150,14 @@ mod tests {
         })
         .unwrap();
         assert!(
-            text.contains(r#""damaged":0,"files":0,"folders":0,"held":8,"missing":5,"#)
-                && text.contains(r#""missing_bytes":6,"quarantined":7,"rescans":0,"sessions":3,"#)
+            text.contains(r#""files":0,"folders":0,"held":8,"missing":5,"missing_bytes":6,"#)
+                && text.contains(r#""quarantined":7,"received_bytes":0,"rescans":0,"resumes":0,"#)
+                && text.contains(r#""sent_bytes":0,"sessions":3,"sessions_ftp":0,"#)
                 && text.contains(r#""unapplied":11,"unhashed":0,"upload_bytes":10,"uploads":9,"#),
             "{text}"
         );
         assert!(text.starts_with(&format!(
-            r#"{{"epoch":1,"number":42,"slaves":[{{"id":"{}","addr":"127.0.0.1:2122","state":"in-service","number":40,"lag":2,"confined":[],"bytes":0,"#,
+            r#"{{"epoch":1,"number":42,"slaves":[{{"id":"{}","addr":"127.0.0.1:2122","state":"in-service","number":40,"lag":2,"confined":[],"active_transfers":0,"#,
             "ab".repeat(16)
         )));
         assert!(

@@ -6,6 +6,7 @@ mod rows;
 mod table;
 
 pub use json::json;
+pub(crate) use json::{SlaveJson, StatusJson};
 pub use report::Report;
 pub(crate) use report::lag;
 pub(crate) use rows::{NO_SERVICE, SlaveRow, headlines, remarks, unknown};

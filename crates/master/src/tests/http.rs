@@ -63,7 +63,7 @@ pub(super) fn get(master: &Running, target: &str) -> Answer {
     ask(master, "GET", target, "")
 }
 
-fn with_http(n: u8) -> Registration {
+pub(super) fn with_http(n: u8) -> Registration {
     let clear = vec![SocketAddr::from(([127, 0, 0, 1], 8000 + u16::from(n)))];
     let http = Some(HttpListeners { clear, encrypted: Vec::new() });
     Registration { http, ..registration(n) }

@@ -8,6 +8,7 @@ mod links;
 mod logins;
 mod operate;
 mod service;
+mod status_page;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;

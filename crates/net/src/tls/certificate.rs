@@ -12,6 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
+use super::expiry::expiry_of;
 use super::info;
 use super::pem::{describe, read_pem};
 
@@ -68,6 +69,14 @@ impl ServerCertificate {
             let names: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
             format!("{}: {e}", names.join(", "))
         })
+    }
+
+    /// Returns when the present certificate ends, in seconds since 1970 UTC; none without one.
+    #[must_use]
+    pub fn expiry_s(&self) -> Option<u64> {
+        let key = self.current()?;
+        let expiry = key.cert.first().map(expiry_of)?;
+        expiry.inspect_err(|e| debug!("the end of the certificate is unknown: {e}")).ok()
     }
 
     /// Loads the files again at once if they have changed.

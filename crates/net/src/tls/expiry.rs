@@ -16,7 +16,12 @@ use super::pem::describe;
 pub fn expiry_s(pem: &[u8]) -> Result<u64, String> {
     let certificate = CertificateDer::from_pem_slice(pem)
         .map_err(|e| format!("bad certificate: {}", describe(&e)))?;
-    let not_after = yasna::parse_der(&certificate, read_not_after);
+    expiry_of(&certificate)
+}
+
+/// Returns when a certificate ends, as [`expiry_s`].
+pub(super) fn expiry_of(certificate: &CertificateDer<'_>) -> Result<u64, String> {
+    let not_after = yasna::parse_der(certificate, read_not_after);
     let not_after = not_after.map_err(|e| format!("bad certificate: {e}"))?;
     Ok(u64::try_from(not_after).unwrap_or(0))
 }

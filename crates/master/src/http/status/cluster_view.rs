@@ -1,8 +1,10 @@
 //! What the status page shows, as of one moment.
 
 use relais_cluster::{ConnectionAddrs, MasterState};
-use relais_proto::{DiskSpace, Lsn, SlaveReport};
+use relais_proto::{Lsn, SlaveId, SlaveReport};
 
+use super::curves::{CURVES, DrawnCurve, draw};
+use super::rates::Rates;
 use crate::http::site::HttpSite;
 use crate::status::{Report, SlaveRow, lag};
 
@@ -14,10 +16,9 @@ pub(super) struct SlaveView {
     pub row: SlaveRow,
     /// Age of the oldest change that it lacks, in seconds; none as for [`lag`].
     pub lag_seconds: Option<u64>,
-    /// Space in its file system; none without a link.
-    pub disk: Option<DiskSpace>,
     /// Its program and version; none without a link.
     pub agent: Option<String>,
+    pub rates: Rates,
 }
 
 /// The cluster with all its slaves.
@@ -26,33 +27,45 @@ pub(super) struct ClusterView {
     /// The report of `ftpmaster status`.
     pub report: Report,
     pub slaves: Vec<SlaveView>,
+    /// The slave whose curves are shown; none for those of the cluster.
+    pub selected: Option<SlaveId>,
+    pub curves: [DrawnCurve; CURVES.len()],
     /// Seconds since the start of the master.
     pub uptime_seconds: u64,
+    /// When the certificate of the master ends, in seconds since 1970; none if that is unknown.
+    pub certificate_expiry: Option<u64>,
 }
 
 impl ClusterView {
     /// Takes the present state, with addresses for a client at this viewpoint.
-    pub fn new(site: &HttpSite, asker: ConnectionAddrs) -> Self {
+    pub fn new(site: &HttpSite, asker: ConnectionAddrs, selected: Option<SlaveId>) -> Self {
         let core = &site.core;
         let report = core.report(asker);
         let linked = core.slaves.all();
-        let view = |slave: &SlaveReport| {
+        let (order, now_ms) = (site.view.get(), core.time_ms());
+        let view = |slave: &SlaveReport, rates| {
             let link = linked.iter().rev().find(|linked| linked.slave == slave.id);
             SlaveView {
                 report: slave.clone(),
                 row: SlaveRow::new(slave, report.lsn),
-                lag_seconds: None,
-                disk: link.and_then(|link| Some(link.heartbeat.as_ref()?.disk)),
+                lag_seconds: lag_seconds(order.state(), slave, report.lsn, now_ms),
                 agent: link.map(|link| link.agent.clone()),
+                rates,
             }
         };
-        let mut slaves: Vec<SlaveView> = report.slaves.iter().map(view).collect();
-        let (order, now_ms) = (site.view.get(), core.time_ms());
-        for slave in &mut slaves {
-            slave.lag_seconds = lag_seconds(order.state(), &slave.report, report.lsn, now_ms);
-        }
+        let (slaves, samples) = site.monitor.with_history(|history| {
+            let rated = |slave: &SlaveReport| view(slave, history.rates(slave.id));
+            (report.slaves.iter().map(rated).collect(), history.samples(selected))
+        });
         drop(order);
-        Self { report, slaves, uptime_seconds: core.uptime().as_secs() }
+        Self {
+            slaves,
+            selected,
+            curves: draw(&samples),
+            uptime_seconds: core.uptime().as_secs(),
+            certificate_expiry: core.config.certifier.expiry_s(),
+            report,
+        }
     }
 }
 

@@ -1,16 +1,17 @@
 //! The status page as HTML.
 
-use log::Level;
-use relais_proto::FileTime;
-use relais_web::page::{Frame, Html, Nonce, format};
+use relais_proto::SlaveId;
+use relais_web::page::{Frame, Html, Nonce};
 
 use super::assets::ASSETS;
 use super::cells::{Cell, cells};
 use super::cluster_view::{ClusterView, SlaveView};
+use super::curves::figure;
+use super::event_item::EventItem;
+use super::live_texts::{LiveTexts, REMARKS, cell_key, cluster_text, note_key, remarks_text};
 use crate::events::Event;
 use crate::http::access::Viewer;
 use crate::http::operate::{cluster_actions, slave_actions};
-use crate::status::{NO_SERVICE, headlines, remarks};
 
 /// The path of the page.
 const PATH: &str = "/-/status";
@@ -29,20 +30,26 @@ impl StatusPage<'_> {
     pub fn html(&self) -> Vec<u8> {
         let mut page = Html::default();
         let html = &mut page;
+        let after = self.events.last().map_or(0, |event| event.number);
         let frame = Frame {
             title: "Cluster status",
             user: &self.viewer.user,
             csrf: self.viewer.csrf.as_deref(),
             nonce: self.nonce,
             assets: &ASSETS,
-            attributes: &[],
+            attributes: &[
+                ("data-layout", &LiveTexts::new(self.cluster).layout),
+                ("data-stream", &stream_url(self.cluster.selected, after)),
+            ],
         };
         frame.begin(html);
         html.markup("<header>\n<h1>Cluster status</h1>\n");
+        html.markup("<span id=\"live\" class=\"quiet\" role=\"status\"></span>\n");
         frame.account(html, PATH);
         html.markup("</header>\n<main>\n");
         self.cluster(html);
         self.slaves(html);
+        self.curves(html);
         self.events(html);
         html.markup("</main>\n");
         Frame::end(html);
@@ -50,22 +57,17 @@ impl StatusPage<'_> {
     }
 
     fn cluster(&self, html: &mut Html) {
-        html.markup("<section aria-labelledby=\"cluster\"><h2 id=\"cluster\">Cluster</h2>\n<p>");
-        let mut lines = headlines(&self.cluster.report);
-        if !self.cluster.report.has_service() {
-            lines.push(NO_SERVICE.to_owned());
-        }
-        lines.push(format!("master {}", env!("CARGO_PKG_VERSION")));
-        lines.push(format!("up for {} s", self.cluster.uptime_seconds));
-        html.markup("<span class=\"lines\" data-live=\"cluster\">").text(&lines.join("\n"));
-        html.markup("</span></p>\n");
+        html.markup("<section aria-labelledby=\"cluster\"><h2 id=\"cluster\">Cluster</h2>\n")
+            .markup("<p class=\"lines\" data-live=\"cluster\">")
+            .text(&cluster_text(self.cluster))
+            .markup("</p>\n");
         cluster_actions(html, self.viewer);
         html.markup("</section>\n");
     }
 
     fn slaves(&self, html: &mut Html) {
-        html.markup("<section aria-labelledby=\"slaves\"><h2 id=\"slaves\">Slaves</h2>\n");
-        html.markup("<div class=\"wide\" tabindex=\"0\" role=\"region\" ")
+        html.markup("<section aria-labelledby=\"slaves\"><h2 id=\"slaves\">Slaves</h2>\n")
+            .markup("<div class=\"wide\" tabindex=\"0\" role=\"region\" ")
             .markup("aria-labelledby=\"slaves\"><table>\n<thead><tr>");
         let rows: Vec<(&SlaveView, Vec<Cell>)> =
             self.cluster.slaves.iter().map(|slave| (slave, cells(slave))).collect();
@@ -82,24 +84,52 @@ impl StatusPage<'_> {
         html.markup("</table></div>\n</section>\n");
     }
 
+    fn curves(&self, html: &mut Html) {
+        html.markup("<section aria-labelledby=\"curves\"><h2 id=\"curves\">Last hour</h2>\n")
+            .markup("<nav aria-label=\"Curves\"><ul>");
+        self.choice(html, None, "Cluster");
+        for slave in &self.cluster.slaves {
+            self.choice(html, Some(slave.report.id), &slave.row.id);
+        }
+        html.markup("</ul></nav>\n<div class=\"curves\">\n");
+        self.cluster.curves.iter().for_each(|curve| figure(html, curve));
+        html.markup("</div>\n</section>\n");
+    }
+
+    /// Writes the link to the curves of a slave, or of the cluster.
+    fn choice(&self, html: &mut Html, slave: Option<SlaveId>, name: &str) {
+        let query = slave.map_or_else(String::new, |slave| format!("?slave={slave}"));
+        html.markup("<li><a").attribute("href", &format!("{PATH}{query}#curves"));
+        if slave == self.cluster.selected {
+            html.markup(" aria-current=\"true\"");
+        }
+        html.markup(">").text(name).markup("</a></li>");
+    }
+
     fn events(&self, html: &mut Html) {
         html.markup("<section aria-labelledby=\"events\"><h2 id=\"events\">Recent events</h2>\n")
-            .markup("<ol class=\"events\">\n");
-        self.events.iter().rev().for_each(|event| item(html, event));
-        html.markup("</ol>\n</section>\n");
+            .markup("<ol id=\"event-list\">\n");
+        self.events.iter().rev().for_each(|event| EventItem::new(event).write(html));
+        html.markup("</ol>\n<template id=\"event\">");
+        EventItem::default().write(html);
+        html.markup("</template>\n</section>\n");
     }
+}
+
+/// Returns the URL of the stream that continues a page.
+fn stream_url(selected: Option<SlaveId>, after: u64) -> String {
+    let slave = selected.map_or_else(String::new, |slave| format!("&slave={slave}"));
+    format!("{PATH}/events?after={after}{slave}")
 }
 
 /// Writes the rows of a slave: its cells, then its remarks.
 fn row(html: &mut Html, slave: &SlaveView, cells: &[Cell], viewer: &Viewer) {
-    let id = slave.report.id.to_string();
     html.markup("<tbody").attribute("data-state", slave.report.state.text()).markup("><tr>");
     for cell in cells {
-        let key = format!("{id}.{}", cell.name);
         html.markup("<td").attribute("data-heading", cell.heading).markup("><span");
-        html.attribute("data-live", &key).markup(">").text(&cell.text).markup("</span>");
-        html.markup("<small").attribute("data-live", &format!("{key}.note")).markup(">");
-        html.text(&cell.note).markup("</small></td>");
+        html.attribute("data-live", &cell_key(slave, cell.name)).markup(">").text(&cell.text);
+        html.markup("</span><small").attribute("data-live", &note_key(slave, cell.name));
+        html.markup(">").text(&cell.note).markup("</small></td>");
     }
     if viewer.may_operate {
         html.markup("<td class=\"actions\" data-heading=\"Actions\">");
@@ -107,22 +137,6 @@ fn row(html: &mut Html, slave: &SlaveView, cells: &[Cell], viewer: &Viewer) {
         html.markup("</td>");
     }
     html.markup("</tr>\n<tr class=\"remarks\"><td colspan=\"99\"><span class=\"lines\"");
-    html.attribute("data-live", &format!("{id}.remarks")).markup(">");
-    html.text(&remarks(&slave.report).join("\n")).markup("</span></td></tr></tbody>\n");
-}
-
-fn item(html: &mut Html, event: &Event) {
-    let time = FileTime { seconds: event.seconds, nanos: 0 };
-    let shown = format::machine_time(time).unwrap_or_default();
-    html.markup("<li").attribute("data-level", level(event.level)).markup("><time");
-    html.attribute("datetime", &shown).markup(">").text(&shown).markup("</time> <span>");
-    html.text(&event.text).markup("</span></li>\n");
-}
-
-fn level(level: Level) -> &'static str {
-    match level {
-        Level::Error => "error",
-        Level::Warn => "warning",
-        Level::Info | Level::Debug | Level::Trace => "info",
-    }
+    html.attribute("data-live", &cell_key(slave, REMARKS)).markup(">");
+    html.text(&remarks_text(slave)).markup("</span></td></tr></tbody>\n");
 }
