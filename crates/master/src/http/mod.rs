@@ -13,7 +13,6 @@ mod form_request;
 mod hash_requests;
 mod health;
 mod limits;
-mod limits;
 mod login_cache;
 mod login_page;
 mod metalink;

@@ -4,7 +4,10 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use relais_auth::Rights;
+
 use super::http::{ask, get, with_http};
+use super::logins::{add, file, reload};
 use super::*;
 
 /// A slave that beats until it is dropped.
@@ -67,9 +70,14 @@ struct Events(BufReader<TcpStream>);
 
 impl Events {
     fn open(master: &Running, target: &str) -> Self {
+        Self::open_with(master, target, "")
+    }
+
+    fn open_with(master: &Running, target: &str, fields: &str) -> Self {
         let mut stream = TcpStream::connect(master.http).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        write!(stream, "GET {target} HTTP/1.1\r\nHost: {}\r\n\r\n", master.http).unwrap();
+        let host = master.http;
+        write!(stream, "GET {target} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n").unwrap();
         let mut events = Self(BufReader::new(stream));
         let head: Vec<String> =
             std::iter::from_fn(|| Some(events.line()).filter(|line| !line.is_empty())).collect();
@@ -198,6 +206,23 @@ fn only_so_many_streams_are_open() {
         assert!(begun.elapsed() < PATIENCE);
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+#[test]
+fn a_stream_ends_with_the_rights_of_its_login() {
+    let master = Running::start();
+    add(&master, "admin", Rights::Admin, "");
+    // `admin:secret` in Base64, from another host.
+    let fields = "Authorization: Basic YWRtaW46c2VjcmV0\r\nX-Forwarded-For: 192.0.2.7\r\n";
+    let mut events = Events::open_with(&master, "/-/status/events", fields);
+    assert_eq!(events.next().0, "status");
+    file(&master).change(|accounts| accounts.remove("admin")).unwrap();
+    reload(&master);
+    while events.next().0 != "end" {}
+    assert_eq!(events.0.read_line(&mut String::new()).unwrap(), 1, "a blank line ends a message");
+    assert_eq!(events.0.read_line(&mut String::new()).unwrap(), 0, "the connection ends");
+    let page = page_with(&master, "was removed");
+    assert!(page.contains("account &quot;admin&quot; was removed"), "{page}");
 }
 
 /// Returns the status of an answer whose content does not end.
