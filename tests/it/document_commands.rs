@@ -28,7 +28,7 @@ const GUIDES: [&str; 4] =
     ["README.md", "CONTRIBUTING.md", "docs/user-guide.md", "docs/administrator-guide.md"];
 
 /// Blocks that the tests do not run: document, first line, reason.
-const NOT_RUN: [(&str, &str, &str); 13] = [
+const NOT_RUN: [(&str, &str, &str); 15] = [
     ("README.md", "make run", "builds release programs; `make_targets` runs the script behind it"),
     ("README.md", "make master", "builds release programs; `make_targets` runs the scripts"),
     ("README.md", "make", "builds release programs and installs into the user's home"),
@@ -44,6 +44,12 @@ const NOT_RUN: [(&str, &str, &str); 13] = [
         CLIENT,
     ),
     ("docs/mount.md", "cadaver https://files.example:8443/", CLIENT),
+    ("docs/monitoring.md", "ftpmaster user add alice --rights admin", OPERATING),
+    (
+        "docs/monitoring.md",
+        "curl -L -u alice -d slave=5b99 -d confirm=yes https://files.example.org/-/status/drain",
+        OPERATING,
+    ),
     (
         "docs/redirector.md",
         "ftpmaster --listen 0.0.0.0:2121 --http 80 --https 443 --http-host files.example.org",
@@ -58,6 +64,9 @@ const CLIENT: &str = "tests/clients runs this program against another address";
 
 /// Why curl is not run on the commands for HTTP.
 const REQUESTS: &str = "the tests of `http` send these requests without curl";
+
+/// Why operators' actions are not run as they are shown.
+const OPERATING: &str = "asks for a password; the tests of `http::operating` do the same";
 
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

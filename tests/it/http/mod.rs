@@ -9,6 +9,7 @@ mod hostile;
 mod kept;
 mod listeners;
 mod login;
+mod operating;
 mod proxies;
 mod replicas;
 mod signed_urls;

@@ -42,9 +42,11 @@ impl Request {
             && !PROXY.iter().any(|field| self.head.headers.has(field))
     }
 
-    /// Whether the request has credentials in `Authorization`, which come before a cookie.
+    /// Whether the request has a password (RFC 7617), which comes before a cookie.
     pub fn has_password(&self) -> bool {
-        self.head.headers.has("authorization")
+        let scheme =
+            self.head.headers.get("authorization").and_then(|field| field.split(' ').next());
+        scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("basic"))
     }
 
     /// Returns scheme, host and port of the URL that the client has used, if that is certain.

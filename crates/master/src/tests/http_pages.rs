@@ -70,6 +70,7 @@ fn pages_are_open_on_this_host_and_need_an_admin_elsewhere() {
     for page in ["/-/status", "/-/metrics"] {
         assert_eq!(status(&master, page, &[]), 200, "{page}");
         assert_eq!(status(&master, page, &[ANN]), 200, "{page}");
+        assert_eq!(status(&master, page, &["Authorization: Bearer x\r\n"]), 200, "{page}");
         for proxy in [FAR, "Forwarded: for=192.0.2.7\r\n", "Via: 1.1 proxy\r\n"] {
             assert_eq!(status(&master, page, &[proxy]), 401, "{page} {proxy}");
         }

@@ -110,22 +110,23 @@ impl Cookies {
             return authenticator.resume_by_ticket(&ticket, address, host);
         };
         let ticket = Ticket::open(&ticket, key, *server).map_err(|e| bad(&e.to_string()))?;
-        if ticket.ends_ms <= host.now_ms() {
-            return Err(bad("the login has ended"));
-        }
         let principal =
             authenticator.resume_account(&ticket.user, ticket.password_id, address, host)?;
         Ok(LoginProgress::Admitted(principal))
     }
 
-    /// Checks that the user of a login cookie has not logged out; a wrong cookie passes.
+    /// Checks that a login cookie has not ended, nor its user logged out; a wrong cookie passes.
     ///
-    /// Workers that remember the login, and sessions that are open, notice a log-out by it.
+    /// Workers that remember the login, and sessions that are open, notice its end by it. Unlike
+    /// a session, a cookie is not renewed.
     ///
     /// # Errors
     /// [`ErrorCode::BadTicket`].
-    pub fn check_not_logged_out(&self, cookie: &str, host: &dyn Host) -> Result<(), Refusal> {
+    pub fn check_not_ended(&self, cookie: &str, host: &dyn Host) -> Result<(), Refusal> {
         match self.ticket(cookie) {
+            Some((_, ticket)) if ticket.ends_ms <= host.now_ms() => {
+                Err(Refusal::new(ErrorCode::BadTicket, "the login has ended"))
+            }
             Some((bytes, ticket)) => check_not_logged_out(&ticket.user, &bytes, host),
             None => Ok(()),
         }

@@ -138,7 +138,7 @@ impl HttpLogin {
         let (authenticator, host) =
             (&self.context.service.authenticator, &self.context.service.host);
         let address = client.address.ip();
-        self.context.check_not_logged_out(credentials)?;
+        self.context.check_login_not_ended(credentials)?;
         if matches!(credentials, Credentials::Authorization(_)) {
             // Also if it was verified before over TLS.
             self.context.check_password_allowed(*client)?;
@@ -235,15 +235,13 @@ impl HttpContext {
         Err(Refusal::new(ErrorCode::TlsNeeded, why))
     }
 
-    /// Checks that the user of a request has not logged out.
+    /// Checks that the login of a request has not ended, nor its user logged out.
     ///
     /// # Errors
     /// [`ErrorCode::BadTicket`].
-    pub(super) fn check_not_logged_out(&self, credentials: &Credentials) -> Result<(), Refusal> {
+    pub(super) fn check_login_not_ended(&self, credentials: &Credentials) -> Result<(), Refusal> {
         match credentials {
-            Credentials::Cookie(cookie) => {
-                self.cookies.check_not_logged_out(cookie, &self.service.host)
-            }
+            Credentials::Cookie(cookie) => self.cookies.check_not_ended(cookie, &self.service.host),
             _ => Ok(()),
         }
     }

@@ -106,7 +106,7 @@ fn begin(http: &mut HttpSession, request: &CheckedRequest) -> Result<(), HttpErr
     http.connection.begin(&request.head)?;
     let seen = http.context.seen_by(&request.head.headers)?;
     http.session.observe(seen);
-    let login = http.context.check_not_logged_out(&request.credentials);
+    let login = http.context.check_login_not_ended(&request.credentials);
     let ready =
         login.and_then(|()| http.session.renew_login()).and_then(|()| http.session.check_open());
     ready.map_err(|refusal| ended(http, request, refusal))
