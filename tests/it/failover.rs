@@ -9,7 +9,8 @@ use crate::harness::{
 
 /// More than all buffers between slave and client hold.
 const SIZE: usize = 48 << 20;
-const GET: &[&str] = &["--json", "-c", "get f"];
+/// One stream: another one would fetch the rest while the first one is frozen.
+const GET: &[&str] = &["--json", "--streams", "1", "-c", "get f"];
 
 /// Starts two slaves behind proxies that freeze a transfer after 3 MiB.
 fn cluster(bytes: &[u8]) -> Cluster {

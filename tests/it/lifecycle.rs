@@ -314,7 +314,7 @@ fn a_master_restarts_without_open_sessions_noticing() {
         slave.proxy.as_ref().unwrap().fault_at_content(1 << 20, Fault::Stall);
     }
     let client = cluster.client();
-    let mut program = client.start(&["--json", "-c", "get f"]);
+    let mut program = client.start(&["--json", "--streams", "1", "-c", "get f"]);
     let serving = eventually(SOON, "the transfer is frozen", || {
         cluster.slaves.iter().position(|slave| slave.proxy.as_ref().unwrap().struck())
     });

@@ -30,5 +30,6 @@ mod sandbox;
 mod sessions_per_address;
 mod skips;
 mod standalone;
+mod streams;
 mod tls;
 mod transfer_log;

@@ -88,6 +88,13 @@ pub struct Args {
         value_parser = relais_cli::number_in(1..=64_u16),
     )]
     copies: Option<u16>,
+    /// How many connections a large download may use: 1 to 64. More than one are used only if that
+    /// is faster
+    #[arg(
+        help_heading = TRANSFERS, long, value_name = "N", default_value = "8",
+        value_parser = relais_cli::number_in(1..=64_u16),
+    )]
+    streams: u16,
     /// How many seconds to retry while no server can be reached
     #[arg(
         help_heading = TRANSFERS, long, value_name = "S", default_value = "5",
@@ -124,6 +131,7 @@ impl Args {
             authorities: self.ca.as_deref().map(authorities).transpose()?,
             insecure: self.insecure,
             retry: self.retry,
+            streams: self.streams.into(),
         };
         Ok(Config {
             session,

@@ -318,10 +318,9 @@ fn part_file(shell: &Shell, local: &str) -> Result<(Folder, String), TreeError> 
 /// Returns the bytes that a download has, also those that a killed client did not log.
 pub fn received_bytes(shell: &Shell, local: &str, record: &DownloadRecord) -> u64 {
     // Without a part file the download begins again.
-    let part = part_file(shell, local)
-        .and_then(|(folder, part)| folder.stat_part(part.as_bytes()))
-        .map_or(0, |meta| meta.size);
-    record.0.clone().with_part_of(part).good.total()
+    let part = part_file(shell, local).and_then(|(folder, part)| folder.open_read(part));
+    let received = part.ok().and_then(|part| record.0.clone().with_part_of(&part.file).ok());
+    received.map_or(0, |resume| resume.good.total())
 }
 
 /// Removes a part file or a lock file, if it exists.

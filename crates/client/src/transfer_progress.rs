@@ -105,6 +105,14 @@ impl Progress for TransferProgress<'_> {
         say!(self.notices, "{}: restarting: {why}", self.name);
     }
 
+    fn damaged(&mut self, from: SocketAddr, pieces: u64) {
+        say!(
+            self.notices,
+            "warning: {from} sent {pieces} damaged piece(s) of {}; fetching them again",
+            self.name
+        );
+    }
+
     fn checkpoint(&mut self, state: &Resume) {
         if let Some(handle) = &mut self.handle {
             handle.checkpoint(TransferTask::Get(Some(DownloadRecord(state.clone()))));

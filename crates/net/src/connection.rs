@@ -65,6 +65,7 @@ pub struct Connection {
     unknown_header: [u8; HEADER_LEN],
     observer: Option<ReplyObserver>,
     tls_info: Option<TlsInfo>,
+    pub(crate) round_trip: Duration,
 }
 
 impl fmt::Debug for Connection {
@@ -79,7 +80,10 @@ impl Connection {
     /// # Errors
     /// Errors of the connect; [`io::ErrorKind::InvalidInput`] for port 0 or an unspecified address.
     pub fn connect(addr: SocketAddr, timeout: Duration) -> io::Result<Self> {
-        Self::new(connect(addr, timeout)?)
+        let begun = Instant::now();
+        let mut connection = Self::new(connect(addr, timeout)?)?;
+        connection.round_trip = begun.elapsed();
+        Ok(connection)
     }
 
     /// Takes over an open TCP stream, sets it to blocking mode and uses a client's timeouts.
@@ -122,6 +126,7 @@ impl Connection {
             unknown_header: [0; HEADER_LEN],
             observer: None,
             tls_info: None,
+            round_trip: Duration::ZERO,
         }
     }
 
@@ -145,6 +150,12 @@ impl Connection {
     pub fn set_silence(&mut self, silence: Duration) {
         self.timeouts.idle = silence;
         self.timeouts.silence = silence;
+    }
+
+    /// Returns how long connecting took, which is a round trip; zero for an accepted connection.
+    #[must_use]
+    pub fn round_trip(&self) -> Duration {
+        self.round_trip
     }
 
     /// The address of the peer.

@@ -26,4 +26,4 @@ pub use ranges::{MOST_RANGES, Ranges};
 pub use send::{
     BlockRange, ByteObserver, SENDFILE_FROM, SendOutcome, is_of_the_file, read_full, send_blocks,
 };
-pub use sessions::Sessions;
+pub use sessions::{Sessions, StreamSource};

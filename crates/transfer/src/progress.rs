@@ -1,8 +1,12 @@
 //! What a caller learns of a transfer, and the state for a resume of a download.
 
+use std::fs::File;
+use std::io;
 use std::net::SocketAddr;
 
 use relais_proto::{Digest, Expect, FileTime, Identity, Lsn};
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
 
 use crate::ranges::Ranges;
 
@@ -50,6 +54,11 @@ pub trait Progress: Send {
         let _ = state;
     }
 
+    /// A server has sent `pieces` damaged pieces of 1 MiB, which are fetched again.
+    fn damaged(&mut self, from: SocketAddr, pieces: u64) {
+        let _ = (from, pieces);
+    }
+
     /// Returns whether the user has interrupted. The interrupter also shuts the socket down.
     fn interrupted(&self) -> bool {
         false
@@ -74,15 +83,34 @@ pub struct Resume {
 }
 
 impl Resume {
-    /// Counts the bytes of a part file of this length.
+    /// Counts the bytes that the part file has.
     ///
     /// A killed process has written more than it had recorded. Those bytes count until the
-    /// verification at the end. Recorded bytes that the file does not have do not count.
-    #[must_use]
-    pub fn with_part_of(mut self, length: u64) -> Self {
-        let there = length.min(self.size);
+    /// verification at the end. Recorded bytes that the file does not have do not count. Several
+    /// streams leave holes in the file, which do not count, if the file system has holes.
+    ///
+    /// # Errors
+    /// Those of looking at the file.
+    pub fn with_part_of(mut self, part: &File) -> io::Result<Self> {
+        let there = part.metadata()?.len().min(self.size);
         self.good.clip(there);
-        self.good.insert(self.good.end()..there);
-        self
+        let mut at = self.good.end();
+        while at < there {
+            let Some(data) = seek(part, SeekFrom::Data(at))?.filter(|data| *data < there) else {
+                break;
+            };
+            at = seek(part, SeekFrom::Hole(data))?.unwrap_or(there).min(there);
+            self.good.insert(data..at);
+        }
+        Ok(self)
+    }
+}
+
+/// Looks for data or a hole; `None` behind the last one.
+fn seek(part: &File, from: SeekFrom) -> io::Result<Option<u64>> {
+    match rustix::fs::seek(part, from) {
+        Ok(at) => Ok(Some(at)),
+        Err(Errno::NXIO) => Ok(None),
+        Err(e) => Err(e.into()),
     }
 }

@@ -1,11 +1,13 @@
 //! The source of connections for all loops.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use relais_net::Connection;
 use relais_proto::Endpoint;
 
-use crate::error::TransferError;
+use crate::error::{Fault, TransferError};
 
 /// Source of connections with open sessions; a session handles one request after another.
 pub trait Sessions {
@@ -58,8 +60,32 @@ pub trait Sessions {
         false
     }
 
+    /// Returns a source of more sessions for the same transfer; `None` if there shall be none.
+    ///
+    /// Called with an open session.
+    fn streams(&mut self) -> Option<Arc<dyn StreamSource>> {
+        None
+    }
+
     /// Returns how long to retry while no server can serve the request.
     fn retry(&self) -> Duration {
         Duration::ZERO
     }
+}
+
+/// Source of further sessions for one transfer, beside that of [`Sessions`].
+pub trait StreamSource: Send + Sync {
+    /// Returns the highest number of sessions, with that of [`Sessions`]; at least 1.
+    fn limit(&self) -> usize;
+
+    /// Returns the servers that may have the content, each with its addresses.
+    fn servers(&self) -> Vec<Vec<SocketAddr>>;
+
+    /// Opens a session with the server of this index.
+    ///
+    /// It does not wait for a free slot, and does not retry.
+    ///
+    /// # Errors
+    /// A [`Fault`].
+    fn open(&self, server: usize) -> Result<Connection, Fault>;
 }

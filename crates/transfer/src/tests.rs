@@ -1,13 +1,14 @@
 //! Sessions with fake servers, and contents, for the tests of all transfers.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use relais_net::Connection;
 use relais_proto::{Digest, Endpoint, Reply, Request};
 
-use crate::error::TransferError;
-use crate::sessions::Sessions;
+use crate::error::{Fault, TransferError};
+use crate::sessions::{Sessions, StreamSource};
 
 /// Bytes that differ from place to place.
 pub fn bytes(len: usize) -> Vec<u8> {
@@ -50,6 +51,10 @@ pub struct Servers {
     pub retry: Duration,
     /// Bytes that the socket takes without waiting; 0 for the system's default.
     pub send_buffer: usize,
+    /// Highest number of sessions of one transfer.
+    pub streams: usize,
+    /// Whether no session can be opened after the first one.
+    pub is_closed_after_first: bool,
 }
 
 impl Servers {
@@ -67,6 +72,8 @@ impl Servers {
             silence: relais_proto::limits::SILENCE,
             retry: Duration::ZERO,
             send_buffer: 0,
+            streams: 1,
+            is_closed_after_first: false,
         }
     }
 
@@ -85,6 +92,9 @@ impl Servers {
 impl Sessions for Servers {
     fn connection(&mut self) -> Result<&mut Connection, TransferError> {
         if self.open.is_none() {
+            if self.is_closed_after_first && self.opened > 0 {
+                return Err(TransferError::Unreachable("closed".to_owned()));
+            }
             let mut connection =
                 Connection::connect(self.addrs[self.current], Duration::from_secs(5))
                     .map_err(|e| TransferError::Unreachable(e.to_string()))?;
@@ -129,7 +139,33 @@ impl Sessions for Servers {
         true
     }
 
+    fn streams(&mut self) -> Option<Arc<dyn StreamSource>> {
+        Some(Arc::new(FurtherSessions { addrs: self.addrs.clone(), limit: self.streams }))
+    }
+
     fn retry(&self) -> Duration {
         self.retry
+    }
+}
+
+/// Further sessions with the same servers.
+struct FurtherSessions {
+    addrs: Vec<SocketAddr>,
+    limit: usize,
+}
+
+impl StreamSource for FurtherSessions {
+    fn limit(&self) -> usize {
+        self.limit
+    }
+
+    fn servers(&self) -> Vec<Vec<SocketAddr>> {
+        self.addrs.iter().map(|addr| vec![*addr]).collect()
+    }
+
+    fn open(&self, server: usize) -> Result<Connection, Fault> {
+        let mut connection = Connection::connect(self.addrs[server], Duration::from_secs(5))?;
+        connection.set_silence(relais_proto::limits::SILENCE);
+        Ok(connection)
     }
 }

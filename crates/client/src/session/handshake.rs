@@ -84,7 +84,7 @@ impl Session {
     }
 }
 
-fn read_welcome(connection: &mut Connection) -> Result<Welcome, Fault> {
+pub(super) fn read_welcome(connection: &mut Connection) -> Result<Welcome, Fault> {
     match answer(connection)? {
         Reply::Welcome { version, role, cluster, agent, .. }
             if (VERSIONS.0..=VERSIONS.1).contains(&version) =>

@@ -13,6 +13,7 @@ mod requests;
 mod sessions;
 mod slaves;
 mod state;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod trust;

@@ -1,10 +1,11 @@
 //! The session as `relais-transfer` uses it: lends its connection and learns of failures.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use relais_net::Connection;
 use relais_proto::{Endpoint, ErrorCode, Refusal};
-use relais_transfer::{Sessions, TransferError};
+use relais_transfer::{Sessions, StreamSource, TransferError};
 
 use super::state::Session;
 use crate::{Failure, Result};
@@ -44,6 +45,10 @@ impl Sessions for Session {
         }
         self.mark_lost(why);
         true
+    }
+
+    fn streams(&mut self) -> Option<Arc<dyn StreamSource>> {
+        self.stream_source()
     }
 
     fn retry(&self) -> Duration {

@@ -47,6 +47,8 @@ pub struct Settings {
     pub insecure: bool,
     /// How long to retry while no server can be reached.
     pub retry: Duration,
+    /// Highest number of connections of one download.
+    pub streams: usize,
 }
 
 /// An open session with one slave.

@@ -164,7 +164,7 @@ fn not_encrypting(addr: SocketAddr, trust: &TrustPolicy) -> Failure {
     )
 }
 
-fn gone(error: &io::Error) -> Fault {
+pub(super) fn gone(error: &io::Error) -> Fault {
     Fault::Lost(if error.kind() == io::ErrorKind::TimedOut {
         "no answer in time".to_owned()
     } else {

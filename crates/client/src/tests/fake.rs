@@ -180,6 +180,7 @@ pub fn session(addr: SocketAddr, retry: Duration) -> Session {
         authorities: None,
         insecure: false,
         retry,
+        streams: 1,
     };
     Session::new(settings, Interrupt::default(), Notices::collecting())
 }

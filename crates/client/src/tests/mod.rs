@@ -99,6 +99,7 @@ pub fn shell(addr: SocketAddr, folder: PathBuf, json: bool) -> (Shell, CapturedO
         authorities: None,
         insecure: false,
         retry: Duration::from_millis(200),
+        streams: 1,
     };
     let shell = Shell {
         session: Session::new(settings, interrupt.clone(), notices.clone()),

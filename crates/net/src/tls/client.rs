@@ -122,7 +122,9 @@ impl Dialer {
         trust: &TrustPolicy,
         host: &str,
     ) -> Result<Connection, DialError> {
+        let begun = Instant::now();
         let mut stream = Stream::tcp(connection::connect(addr, timeout)?)?;
+        let round_trip = begun.elapsed();
         // No name is sent (SNI is off), and the verifier needs none.
         let name = ServerName::IpAddress(addr.ip().into());
         let tls = ClientConnection::new(self.config.clone(), name).map_err(info::other)?;
@@ -133,6 +135,7 @@ impl Dialer {
         let identity = trust::check(chain, trust, host, UnixTime::now())?;
         let mut connection = Connection::from_stream(stream, connection::READ_AHEAD)?;
         connection.secure(TlsInfo { binding, identity });
+        connection.round_trip = round_trip;
         Ok(connection)
     }
 }

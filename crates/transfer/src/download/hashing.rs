@@ -52,6 +52,8 @@ pub(super) struct Hashing<'scope, 'env> {
     thread: Option<HashingThread<'scope>>,
     /// Dropping it ends the saving thread.
     saver: Option<Sender<()>>,
+    /// Whether all pieces are hashed here, and another thread saves.
+    is_inline: bool,
     /// Buffers for the next pieces.
     pub(super) spare: Vec<Vec<u8>>,
 }
@@ -61,7 +63,17 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
         scope: &'scope Scope<'scope, 'env>,
         state: &'env DownloadState<'env>,
     ) -> Self {
-        Self { scope, state, size: None, thread: None, saver: None, spare: Vec::new() }
+        let (size, thread, saver) = (None, None, None);
+        Self { scope, state, size, thread, saver, is_inline: false, spare: Vec::new() }
+    }
+
+    /// Makes the handle of a further stream, whose own thread hashes its pieces.
+    pub(super) fn inline(
+        scope: &'scope Scope<'scope, 'env>,
+        state: &'env DownloadState<'env>,
+        size: u64,
+    ) -> Self {
+        Self { size: Some(size), is_inline: true, ..Self::new(scope, state) }
     }
 
     /// Starts with content of `size` bytes and its pieces that are already here.
@@ -87,7 +99,7 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
 
     /// Starts periodic saving, for a long download.
     pub(super) fn save_from_now_on(&mut self) -> Result<(), TransferError> {
-        if self.saver.is_none() {
+        if self.saver.is_none() && !self.is_inline {
             let (stop, stopped) = channel();
             let state = self.state;
             self.spawn("save", move || state.keep_saving(&stopped))?;
@@ -128,7 +140,7 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
         let size = self.size.unwrap_or_default();
         let mut hasher =
             Hasher { state: self.state, size, backlog: VecDeque::new(), buffer: Vec::new() };
-        if size <= INLINE {
+        if self.is_inline || size <= INLINE {
             self.spare.extend(hasher.work(job));
             return hasher.read_back().map_err(reading());
         }

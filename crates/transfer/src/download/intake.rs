@@ -13,36 +13,53 @@ use relais_proto::{ContentHeader, Digest};
 use super::blocks::piece_range;
 use super::hashing::{HashJob, Hashing};
 use super::state::DownloadState;
+use super::streams::StreamRequests;
 use crate::error::{Fault, TransferError};
 use crate::exchange::read_content;
 
+/// Ends the reading of an answer whose rest another stream fetches.
+const LOST: &str = "a faster stream fetches the rest";
 /// Longest time before received bytes are written.
 const WRITE_EVERY: Duration = Duration::from_millis(250);
 
 /// Receives the blocks after `header` and the end; returns the digest of the whole content.
 ///
+/// Returns `None` if another stream has taken the rest of the claim. The connection is useless then.
 /// `moved` counts the received bytes, also on failure.
 pub(super) fn take_in<'env>(
     from: &mut Connection,
     header: &ContentHeader,
     state: &'env DownloadState<'env>,
     hashing: &mut Hashing<'_, 'env>,
+    requests: &mut StreamRequests<'env>,
     moved: &mut u64,
-) -> Result<Digest, Fault> {
+) -> Result<Option<Digest>, Fault> {
     let mut intake = Intake::new(header, state, hashing);
+    let mut is_lost = false;
     let result = read_content(from, header, |from, length| match length {
-        Some(length) => intake.block(from, length, moved),
+        Some(length) => {
+            is_lost = !intake.block(from, length, requests, moved)?;
+            if is_lost { Err(Fault::Lost(LOST.to_owned())) } else { Ok(()) }
+        }
         None => intake.look(0),
     });
     // Also after a failure, because the received bytes are good.
     intake.close_piece()?;
-    result
+    if is_lost {
+        return Ok(None);
+    }
+    let digest = result?;
+    requests.finish();
+    Ok(Some(digest))
 }
 
 struct Intake<'a, 'scope, 'env> {
     state: &'env DownloadState<'env>,
     hashing: &'a mut Hashing<'scope, 'env>,
+    /// Number of the server, once it has sent a byte.
+    server: usize,
     size: u64,
+    requested_end: u64,
     /// Number, start and length of the current piece.
     index: u64,
     start: u64,
@@ -68,7 +85,9 @@ impl<'a, 'scope, 'env> Intake<'a, 'scope, 'env> {
         let mut intake = Self {
             state,
             hashing,
+            server: 0,
             size: header.size,
+            requested_end: header.offset + header.length,
             index: 0,
             start: 0,
             length: 0,
@@ -91,13 +110,14 @@ impl<'a, 'scope, 'env> Intake<'a, 'scope, 'env> {
         (self.begun, self.unwritten, self.filled) = (place, place, place);
     }
 
-    /// Receives the bytes of one block.
+    /// Receives the bytes of one block; returns false if the rest of the claim was lost.
     fn block(
         &mut self,
         from: &mut Connection,
         mut left: usize,
+        requests: &mut StreamRequests<'env>,
         moved: &mut u64,
-    ) -> Result<(), Fault> {
+    ) -> Result<bool, Fault> {
         while left > 0 {
             if self.buffer.is_empty() {
                 self.buffer = self.hashing.buffer(self.length)?;
@@ -107,13 +127,21 @@ impl<'a, 'scope, 'env> Intake<'a, 'scope, 'env> {
             left -= got;
             self.filled += got;
             *moved += got as u64;
+            if self.server == 0 {
+                self.server = self.state.streams.served_by(from.peer());
+            }
+            let end = requests.advance(from, got as u64)?;
+            let position = self.start + self.filled as u64;
             if self.filled == self.length {
                 self.close_piece()?;
                 self.enter(self.index + 1, 0);
             }
             self.look(got as u64)?;
+            if position >= end && position < self.requested_end {
+                return Ok(false);
+            }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Checks the clock after `got` more bytes, or a keep-alive.
@@ -146,6 +174,7 @@ impl<'a, 'scope, 'env> Intake<'a, 'scope, 'env> {
         }
         self.write()?;
         let (index, length) = (self.index, self.length);
+        self.state.set_sender(index, self.server);
         let buffer = std::mem::take(&mut self.buffer);
         if self.begun == 0 && self.filled == length {
             return self.hashing.submit(HashJob::Bytes { index, buffer, length });

@@ -18,6 +18,7 @@ mod requests;
 mod retry_loop;
 mod state;
 mod stream;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod verify;

@@ -7,7 +7,7 @@ use relais_proto::{
 };
 
 use crate::error::Fault;
-use crate::exchange::{ask, check_header};
+use crate::exchange::{answer, ask, check_header};
 use crate::progress::Resume;
 use crate::ranges::Ranges;
 
@@ -16,7 +16,14 @@ pub(super) fn ask_for_content(
     to: &mut Connection,
     get: &GetRequest,
 ) -> Result<ContentHeader, Fault> {
-    match ask(to, &Request::Get(get.clone()))? {
+    to.queue(&Request::Get(get.clone()));
+    to.flush()?;
+    read_header(to, get)
+}
+
+/// Reads the header of requested content. Blocks follow.
+pub(super) fn read_header(from: &mut Connection, get: &GetRequest) -> Result<ContentHeader, Fault> {
+    match answer(from)? {
         Reply::ContentHeader(header) => check_header(get, &header).map(|()| header),
         other => Err(Fault::unexpected(&other)),
     }

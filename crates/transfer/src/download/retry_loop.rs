@@ -4,6 +4,9 @@
 
 use std::fs::File;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::Scope;
+use std::time::Duration;
 
 use relais_net::Connection;
 use relais_proto::{ContentHeader, Digest, ErrorCode, GetRequest, IfMatch, Mode, TreePath, limits};
@@ -11,14 +14,15 @@ use relais_proto::{ContentHeader, Digest, ErrorCode, GetRequest, IfMatch, Mode, 
 use super::content::CompletedDownload;
 use super::hashing::Hashing;
 use super::state::DownloadState;
-use super::verify::verify;
+use super::streams::{NextClaim, STRIPED_FROM, StreamControl, StreamId, StreamRequests};
+use super::verify::{is_whole, verify};
 use super::{intake, requests};
 use crate::action::{Action, Purpose};
 use crate::error::{Fault, TransferError};
 use crate::exchange::report_failover;
 use crate::failover::{Failover, Try};
 use crate::progress::{Progress, Resume};
-use crate::sessions::Sessions;
+use crate::sessions::{Sessions, StreamSource};
 
 /// Size in bytes from which a download is recorded at its start.
 ///
@@ -45,7 +49,11 @@ pub fn download(
         let download = DownloadLoop {
             path,
             state: &state,
+            scope,
             hashing: Hashing::new(scope, &state),
+            requests: StreamRequests::new(&state, path, StreamId::FIRST),
+            source: None,
+            has_control: false,
             failover: Failover::new(sessions.retry()),
             // Only the owner may read the file until a header sets the mode.
             mode: Mode::new(0o600),
@@ -55,14 +63,16 @@ pub fn download(
             in_content: false,
             accepted: false,
             server: None,
+            last_server: None,
             bytes_moved: 0,
             moved_before: 0,
             resumed_from: 0,
-            servers: Vec::new(),
             restarted: false,
             rounds: 0,
         };
-        download.run(sessions)
+        let result = download.run(sessions);
+        state.streams.stop();
+        result
     });
     if result.as_ref().is_err_and(TransferError::can_resume_download) {
         state.save();
@@ -73,7 +83,13 @@ pub fn download(
 struct DownloadLoop<'scope, 'env> {
     path: &'env TreePath,
     state: &'env DownloadState<'env>,
+    scope: &'scope Scope<'scope, 'env>,
     hashing: Hashing<'scope, 'env>,
+    requests: StreamRequests<'env>,
+    /// Source of further streams.
+    source: Option<Arc<dyn StreamSource>>,
+    /// Whether a thread decides about further streams.
+    has_control: bool,
     failover: Failover,
     mode: Mode,
     /// Whether the start of this content was reported.
@@ -86,19 +102,19 @@ struct DownloadLoop<'scope, 'env> {
     in_content: bool,
     /// Whether the current request was answered with the expected content.
     accepted: bool,
-    /// Server of the current request.
+    /// Server of the current request, and of the last one.
     server: Option<SocketAddr>,
+    last_server: Option<SocketAddr>,
     bytes_moved: u64,
     /// Value of `bytes_moved` at the last failure.
     moved_before: u64,
     resumed_from: u64,
-    servers: Vec<SocketAddr>,
     restarted: bool,
     /// Repair rounds with the current server.
     rounds: u32,
 }
 
-impl DownloadLoop<'_, '_> {
+impl<'env> DownloadLoop<'_, 'env> {
     fn run(mut self, sessions: &mut dyn Sessions) -> Result<CompletedDownload, TransferError> {
         loop {
             let result = if self.state.interrupted() {
@@ -109,16 +125,62 @@ impl DownloadLoop<'_, '_> {
             match result {
                 Ok(Some(completed)) => return Ok(completed),
                 Ok(None) => {}
-                Err(fault) => self.recover(sessions, fault)?,
+                Err(fault) => self.recover_or_wait(sessions, fault)?,
             }
         }
+    }
+
+    /// Handles a failure of the first stream.
+    ///
+    /// If the failure policy gives up, it waits for other streams. The download ends if these have
+    /// brought nothing.
+    fn recover_or_wait(
+        &mut self,
+        sessions: &mut dyn Sessions,
+        fault: Fault,
+    ) -> Result<(), TransferError> {
+        if self.requests.drop_all() && matches!(fault, Fault::Refused(_) | Fault::Elsewhere(_)) {
+            // The answer to the request ahead follows.
+            sessions.abandon();
+        }
+        if self.accepted && matches!(fault, Fault::Lost(_)) && self.complete_digest().is_some() {
+            // The other streams have fetched the rest, and the last one has ended this one.
+            sessions.abandon();
+            return Ok(());
+        }
+        let good = || self.state.with(|content| content.good.total());
+        let before = good();
+        self.recover(sessions, fault).or_else(|error| {
+            let is_local =
+                matches!(error, TransferError::Local { .. } | TransferError::Interrupted);
+            if is_local {
+                return Err(error);
+            }
+            self.state.streams.wait_for_workers(&|| self.state.interrupted());
+            if good() > before { Ok(()) } else { Err(error) }
+        })
     }
 
     /// Performs one request for content, and the verification after the last one.
     ///
     /// Returns `None` if more requests are necessary.
     fn advance(&mut self, sessions: &mut dyn Sessions) -> Result<Option<CompletedDownload>, Fault> {
-        (self.server, self.accepted) = (None, false);
+        self.last_server = self.server.take().or(self.last_server);
+        self.accepted = false;
+        if let Some(digest) = self.complete_digest()
+            && is_whole(digest, self.state, &mut self.hashing)?
+        {
+            if self.requests.drop_all() {
+                sessions.abandon();
+            }
+            return Ok(self.completed(digest));
+        }
+        let round_trip = sessions.connection()?.round_trip();
+        if self.source.is_none() && self.state.content().is_none_or(|c| c.size >= STRIPED_FROM) {
+            let is_useful =
+                |source: &Arc<dyn StreamSource>| StreamControl::is_useful(&**source, round_trip);
+            self.source = sessions.streams().filter(is_useful);
+        }
         let server = sessions.connection()?;
         self.server = Some(server.peer());
         self.unfinished = true;
@@ -129,13 +191,26 @@ impl DownloadLoop<'_, '_> {
             }
             self.must_identify = false;
         }
-        let header = requests::ask_for_content(server, &self.next_request())?;
+        let Some(get) = self.next_request() else {
+            self.unfinished = false;
+            return Ok(None);
+        };
+        self.state.streams.connected(StreamId::FIRST, server.stream());
+        let header = self.requests.ask(server, &get)?;
         self.accept(&header, server)?;
         self.accepted = true;
-        let digest = self.take_in(server, &header)?;
+        self.start_streams(&header, round_trip)?;
+        let Some(digest) = self.take_in(server, &header)? else {
+            sessions.abandon();
+            self.requests.drop_all();
+            return Ok(None);
+        };
         let known = self.state.with(|content| *content.digest.get_or_insert(digest));
         if known != Some(digest) {
             return Err(Fault::bad_value("digest at the end", 0));
+        }
+        if self.requests.has_ahead() {
+            return Ok(None);
         }
         let (hashing, rounds) = (&mut self.hashing, &mut self.rounds);
         let is_whole = self.state.first_gap().is_none()
@@ -144,16 +219,46 @@ impl DownloadLoop<'_, '_> {
         Ok(if is_whole { self.completed(digest) } else { None })
     }
 
+    /// Returns the digest of the content if several streams have fetched all its bytes.
+    fn complete_digest(&self) -> Option<Digest> {
+        let content = self.state.content().filter(|_| self.has_control)?;
+        content.good.first_gap(content.size).map_or(content.digest, |_| None)
+    }
+
+    /// Has a thread open further streams, if they are allowed and the content is large.
+    fn start_streams(
+        &mut self,
+        header: &ContentHeader,
+        round_trip: Duration,
+    ) -> Result<(), TransferError> {
+        let Some(source) = self.source.as_ref().filter(|_| !self.has_control) else {
+            return Ok(());
+        };
+        // Without a digest, each request would make the server compute one.
+        let is_many = header.digest.is_some() && header.size >= STRIPED_FROM;
+        self.state.streams.set_many(is_many);
+        if is_many {
+            self.has_control = true;
+            self.hashing.save_from_now_on()?;
+            StreamControl::start(self.scope, self.state, self.path, source, round_trip)?;
+        }
+        Ok(())
+    }
+
     /// Receives the content after `header`; returns its digest.
-    fn take_in(&mut self, from: &mut Connection, header: &ContentHeader) -> Result<Digest, Fault> {
+    ///
+    /// Returns `None` if a faster stream fetches the rest.
+    fn take_in(
+        &mut self,
+        from: &mut Connection,
+        header: &ContentHeader,
+    ) -> Result<Option<Digest>, Fault> {
         let before = self.bytes_moved;
         let (hashing, moved) = (&mut self.hashing, &mut self.bytes_moved);
-        let result = intake::take_in(from, header, self.state, hashing, moved);
+        let requests = &mut self.requests;
+        let result = intake::take_in(from, header, self.state, hashing, requests, moved);
         if self.bytes_moved > before {
             self.failover.arrived();
-            if !self.servers.contains(&from.peer()) {
-                self.servers.push(from.peer());
-            }
         }
         result
     }
@@ -196,22 +301,26 @@ impl DownloadLoop<'_, '_> {
         Ok(())
     }
 
-    /// Returns the request for the first missing bytes.
+    /// Returns the request for the next missing bytes; `None` if others have fetched them.
     ///
     /// If no bytes are missing, it requests zero bytes at the end. The answer shows whether the
     /// content is the same, and its digest.
-    fn next_request(&self) -> GetRequest {
+    fn next_request(&mut self) -> Option<GetRequest> {
         let content = self.state.content();
-        let if_match = requests::if_match(content.as_ref());
-        let (offset, length) = match &content {
-            None => (0, u64::MAX),
-            Some(content) => match content.good.first_gap(content.size) {
-                Some(gap) if gap.end < content.size => (gap.start, gap.end - gap.start),
-                Some(gap) => (gap.start, u64::MAX),
-                None => (content.size, u64::MAX),
+        match &content {
+            None => {
+                let end = if self.source.is_some() { STRIPED_FROM } else { u64::MAX };
+                self.state.streams.claim_first(0..end);
+                Some(self.requests.request(0..end))
+            }
+            Some(content) if content.good.first_gap(content.size).is_none() => {
+                Some(self.requests.request(content.size..content.size))
+            }
+            Some(_) => match self.requests.next() {
+                NextClaim::Bytes(get) => Some(get),
+                NextClaim::Nothing => None,
             },
-        };
-        GetRequest { path: self.path.clone(), offset, length, if_match }
+        }
     }
 
     /// Handles a header, and reports new facts.
@@ -238,6 +347,7 @@ impl DownloadLoop<'_, '_> {
             // resume after a kill.
             self.state.tell(|progress| progress.checkpoint(&content));
         }
+        self.state.streams.lock().first = Some(from.peer());
         if let Some(before) = self.failover.served_by(from.peer()) {
             self.state.tell(|progress| progress.moved(before, from.peer(), header.offset));
             report_failover(from, before)?;
@@ -247,26 +357,27 @@ impl DownloadLoop<'_, '_> {
 
     fn restart(&mut self, why: &str) -> Result<(), TransferError> {
         (self.rounds, self.resumed_from, self.restarted) = (0, 0, true);
-        (self.announced, self.must_identify) = (false, false);
+        (self.announced, self.must_identify, self.has_control) = (false, false, false);
+        self.state.streams.stop();
         self.state.restart(why)?;
         self.hashing.reset();
         Ok(())
     }
 
     fn completed(&self, digest: Digest) -> Option<CompletedDownload> {
+        let mut servers = self.state.streams.servers();
+        if servers.is_empty() {
+            servers.extend(self.server.or(self.last_server));
+        }
         self.state.content().map(|content| CompletedDownload {
             size: content.size,
             mtime: content.mtime,
             mode: self.mode,
             version: content.version,
             digest,
-            bytes_moved: self.bytes_moved,
+            bytes_moved: self.state.streams.lock().claims.moved,
             resumed_from: self.resumed_from,
-            servers: if self.servers.is_empty() {
-                self.server.into_iter().collect()
-            } else {
-                self.servers.clone()
-            },
+            servers,
             restarted: self.restarted,
         })
     }

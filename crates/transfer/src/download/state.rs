@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io;
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -14,6 +15,7 @@ use log::warn;
 use parking_lot::{Mutex, MutexGuard};
 use relais_proto::Digest;
 
+use super::streams::{ReceivedBytes, StreamSet};
 use crate::error::TransferError;
 use crate::progress::{Progress, Resume};
 use crate::ranges::Ranges;
@@ -46,6 +48,10 @@ pub(super) struct DownloadState<'a> {
     book: Mutex<KnownContent>,
     /// Known piece values by number. The table grows with received bytes, not with announced ones.
     pieces: Mutex<Vec<Option<Digest>>>,
+    /// Number of the server that sent the last bytes of each piece; 0 if it is not known.
+    senders: Mutex<Vec<u8>>,
+    /// The streams that fetch the content.
+    pub(super) streams: StreamSet,
 }
 
 impl<'a> DownloadState<'a> {
@@ -60,7 +66,9 @@ impl<'a> DownloadState<'a> {
     ) -> Result<Self, TransferError> {
         let length =
             part.metadata().map_err(TransferError::local("looking at the part file"))?.len();
-        let content = resume.map(|resume| resume.with_part_of(length));
+        let content = resume.map(|resume| resume.with_part_of(part));
+        let content =
+            content.transpose().map_err(TransferError::local("looking at the part file"))?;
         if content.is_none() && length > 0 {
             part.set_len(0).map_err(TransferError::local("emptying the part file"))?;
         }
@@ -68,7 +76,28 @@ impl<'a> DownloadState<'a> {
         let book =
             KnownContent { content, generation: 0, saved, sync_failed: None, unsyncable: false };
         let (progress, book) = (Mutex::new(progress), Mutex::new(book));
-        Ok(Self { part, progress, book, pieces: Mutex::default() })
+        let (pieces, senders, streams) = Default::default();
+        Ok(Self { part, progress, book, pieces, senders, streams })
+    }
+
+    /// Records which server sent the last bytes of a piece.
+    pub(super) fn set_sender(&self, index: u64, server: usize) {
+        let (Ok(index), server) = (usize::try_from(index), u8::try_from(server).unwrap_or(0))
+        else {
+            return;
+        };
+        let mut senders = self.senders.lock();
+        if senders.len() <= index {
+            senders.resize(index + 1, 0);
+        }
+        senders[index] = server;
+    }
+
+    /// Returns which server sent the last bytes of a piece, if that is known.
+    pub(super) fn sender(&self, index: u64) -> Option<SocketAddr> {
+        let index = usize::try_from(index).ok()?;
+        let server = self.senders.lock().get(index).copied().filter(|server| *server > 0)?;
+        self.streams.servers().get(usize::from(server) - 1).copied()
     }
 
     /// The known piece values by number.
@@ -91,7 +120,7 @@ impl<'a> DownloadState<'a> {
         self.book.lock().content.clone()
     }
 
-    /// Replaces the known facts, and truncates the part file to the size of the content.
+    /// Replaces the known facts but the good bytes, and truncates the part file to the size of the content.
     pub(super) fn know(&self, content: Resume) -> Result<(), TransferError> {
         let length =
             self.part.metadata().map_err(TransferError::local("looking at the part file"))?.len();
@@ -100,7 +129,10 @@ impl<'a> DownloadState<'a> {
                 .set_len(content.size)
                 .map_err(TransferError::local("cutting the part file"))?;
         }
-        self.book.lock().content = Some(content);
+        let known = &mut self.book.lock().content;
+        // Other streams may have written since the caller took its copy.
+        let good = known.take().map_or_else(|| content.good.clone(), |known| known.good);
+        *known = Some(Resume { good, ..content });
         Ok(())
     }
 
@@ -202,5 +234,15 @@ impl<'a> DownloadState<'a> {
         while let Err(RecvTimeoutError::Timeout) = stop.recv_timeout(SAVE_EVERY) {
             self.save();
         }
+    }
+}
+
+impl ReceivedBytes for DownloadState<'_> {
+    fn good_of_size(&self) -> Option<(Ranges, u64)> {
+        self.with(|content| (content.good.clone(), content.size))
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.interrupted()
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! If no common digest is known, it takes that of another server.
 
+use std::net::SocketAddr;
+
 use relais_net::Connection;
 use relais_proto::{Digest, ErrorCode, Refusal, Request, TreePath};
 
@@ -63,11 +65,40 @@ pub(super) fn verify(
     };
     let bad: Vec<u64> = (0..count).filter(is_bad).collect();
     log::debug!("{path}: {} of {count} pieces are damaged and are fetched again", bad.len());
+    report_senders(state, &bad);
     for index in bad {
         state.set_piece(index, None);
         state.with(|content| content.good.remove(piece_range(index, size)));
     }
     Ok(false)
+}
+
+/// Returns whether the part file contains exactly the content with this digest.
+pub(super) fn is_whole(
+    digest: Digest,
+    state: &DownloadState<'_>,
+    hashing: &mut Hashing<'_, '_>,
+) -> Result<bool, TransferError> {
+    hashing.settle()?;
+    let size = state.with(|content| content.size);
+    let all: Option<Vec<Digest>> = state.pieces().iter().copied().collect();
+    let ours = all.zip(size).and_then(|(values, size)| relais_tree::join(&values, size));
+    Ok(ours == Some(digest))
+}
+
+/// Reports the servers that sent the damaged pieces, and uses them for no further stream.
+fn report_senders(state: &DownloadState<'_>, bad: &[u64]) {
+    let mut senders: Vec<(SocketAddr, u64)> = Vec::new();
+    for sender in bad.iter().filter_map(|index| state.sender(*index)) {
+        match senders.iter_mut().find(|(known, _)| *known == sender) {
+            Some((_, count)) => *count += 1,
+            None => senders.push((sender, 1)),
+        }
+    }
+    for (sender, count) in senders {
+        state.streams.bar(sender);
+        state.tell(|progress| progress.damaged(sender, count));
+    }
 }
 
 /// Requests the server's piece values and checks them against the digest.

@@ -5,6 +5,7 @@ mod cuts;
 mod damage;
 mod lies;
 mod redirects;
+mod streams;
 mod whole;
 
 use std::collections::VecDeque;
@@ -12,7 +13,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use relais_net::Connection;
 use relais_proto::{
@@ -182,14 +183,40 @@ impl Server {
         Self::start(VecDeque::new(), false, Box::new(answer))
     }
 
-    fn start(mut cuts: VecDeque<usize>, once: bool, mut answer: Answer) -> Self {
+    /// Answers what `answer` makes, at so many bytes a second.
+    pub fn paced(
+        rate: u64,
+        cuts: impl IntoIterator<Item = usize>,
+        answer: impl FnMut(&Request) -> Vec<u8> + Send + 'static,
+    ) -> Self {
+        Self::start_paced(Some(rate), cuts.into_iter().collect(), false, Box::new(answer))
+    }
+
+    fn start(cuts: VecDeque<usize>, once: bool, answer: Answer) -> Self {
+        Self::start_paced(None, cuts, once, answer)
+    }
+
+    fn start_paced(
+        rate: Option<u64>,
+        mut cuts: VecDeque<usize>,
+        once: bool,
+        answer: Answer,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&requests);
+        let (seen, answer) = (Arc::clone(&requests), Arc::new(Mutex::new(answer)));
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                serve(stream.unwrap(), cuts.pop_front(), once, &mut answer, &seen);
+                let (stream, limits) = (stream.unwrap(), (rate, cuts.pop_front()));
+                let (answer, seen) = (Arc::clone(&answer), Arc::clone(&seen));
+                let serve = move || serve(stream, limits, once, &answer, &seen);
+                // Only a slow server has several connections at a time.
+                if rate.is_some() {
+                    std::thread::spawn(serve);
+                } else {
+                    serve();
+                }
             }
         });
         Self { addr, requests }
@@ -208,24 +235,36 @@ impl Server {
 /// Answers one connection; with a cut, ends it after so many bytes.
 fn serve(
     stream: TcpStream,
-    cut: Option<usize>,
+    (rate, cut): (Option<u64>, Option<usize>),
     once: bool,
-    answer: &mut Answer,
+    answer: &Mutex<Answer>,
     seen: &Mutex<Vec<Request>>,
 ) {
     let mut left = cut.unwrap_or(usize::MAX);
     let mut connection = Connection::new(stream.try_clone().unwrap()).unwrap();
     while let Ok(Some(request)) = connection.read_request() {
-        let out = answer(&request);
+        let out = (answer.lock().unwrap())(&request);
         seen.lock().unwrap().push(request);
         let out = &out[..out.len().min(left)];
         left -= out.len();
-        if (&stream).write_all(out).is_err() || left == 0 || once {
+        if write_paced(&stream, out, rate).is_err() || left == 0 || once {
             break;
         }
     }
     // The client may have gone first.
     let _ = stream.shutdown(Shutdown::Both);
+}
+
+/// Writes all of `out`, at so many bytes a second.
+fn write_paced(mut stream: &TcpStream, out: &[u8], rate: Option<u64>) -> std::io::Result<()> {
+    let Some(rate) = rate else { return stream.write_all(out) };
+    let begun = Instant::now();
+    for (step, bytes) in (0..).zip(out.chunks(64 * 1024)) {
+        let due = Duration::from_millis(step * 64 * 1024 * 1000 / rate);
+        std::thread::sleep(due.saturating_sub(begun.elapsed()));
+        stream.write_all(bytes)?;
+    }
+    Ok(())
 }
 
 /// Records the reported progress.
@@ -253,6 +292,10 @@ impl Progress for Recorder {
 
     fn restarted(&mut self, _: &str) {
         self.events.push("restarted".to_owned());
+    }
+
+    fn damaged(&mut self, from: SocketAddr, pieces: u64) {
+        self.events.push(format!("damaged {} {pieces}", from.port()));
     }
 
     fn checkpoint(&mut self, state: &Resume) {
@@ -283,13 +326,16 @@ impl Run {
         Self::with(servers, part, resume, Recorder::default())
     }
 
-    pub fn with(
-        servers: &[&Server],
+    pub fn with(servers: &[&Server], part: File, resume: Option<Resume>, told: Recorder) -> Self {
+        Self::of(sessions(servers), part, resume, told)
+    }
+
+    pub fn of(
+        mut sessions: Servers,
         part: File,
         resume: Option<Resume>,
         mut told: Recorder,
     ) -> Self {
-        let mut sessions = sessions(servers);
         let result = download(&mut sessions, &path(), &part, resume, &mut told);
         // A server here talks to one at a time.
         sessions.open = None;

@@ -1,0 +1,143 @@
+//! Downloads by several streams: shared between slaves, and slaves that fail during them.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::harness::{Client, Cluster, Fault, Program, Proxy, SOON, content, eventually};
+
+const MIB: u64 = 1 << 20;
+/// A content that takes some seconds at [`RATE`].
+const SIZE: u64 = 64 * MIB;
+/// Bytes a second of each slave: several of them are faster than one.
+const RATE: u64 = 16 * MIB;
+
+fn bytes() -> Vec<u8> {
+    content(7, usize::try_from(SIZE).unwrap())
+}
+
+fn proxy(cluster: &Cluster, n: usize) -> &Proxy {
+    cluster.slaves[n].proxy.as_ref().unwrap()
+}
+
+/// Starts slow slaves that all have the file `f`.
+fn cluster(slaves: usize, bytes: &[u8]) -> Cluster {
+    let cluster = Cluster::of(slaves).proxied().file("f", bytes).start();
+    cluster.wait_hashed();
+    (0..slaves).for_each(|n| proxy(&cluster, n).throttle(Some(RATE)));
+    cluster
+}
+
+/// Starts a get, and returns once this many slaves have sent content, with these slaves.
+fn started(cluster: &Cluster, client: &Client, sending: usize) -> (Program, Vec<usize>) {
+    let program = client.start(&["--json", "-c", "get f"]);
+    let slaves = eventually(SOON, "several slaves send content", || {
+        let all = 0..cluster.slaves.len();
+        let some: Vec<usize> = all.filter(|n| proxy(cluster, *n).content_bytes() > MIB).collect();
+        (some.len() >= sending).then_some(some)
+    });
+    (program, slaves)
+}
+
+fn total(cluster: &Cluster) -> u64 {
+    (0..cluster.slaves.len()).map(|n| proxy(cluster, n).take_content_bytes()).sum()
+}
+
+#[test]
+fn several_slaves_serve_one_get() {
+    let bytes = bytes();
+    let cluster = cluster(3, &bytes);
+    let client = cluster.client();
+    let (mut program, _) = started(&cluster, &client, 3);
+    let json = Client::finish(&mut program).ok().json();
+    assert_eq!(json["slaves"].as_array().unwrap().len(), 3, "{json}");
+    assert!(client.read("f") == bytes);
+    // What was requested twice is what a slow stream lost to a faster one.
+    assert!(total(&cluster) < SIZE + SIZE / 4, "content was fetched twice");
+}
+
+#[test]
+fn one_stream_uses_one_slave() {
+    let bytes = bytes();
+    let cluster = cluster(2, &bytes);
+    let client = cluster.client();
+    let json = client.run(&["--json", "--streams", "1", "-c", "get f"]).ok().json();
+    assert_eq!(json["slaves"].as_array().unwrap().len(), 1, "{json}");
+    assert!(client.read("f") == bytes);
+    for bad in ["0", "65", "x"] {
+        client.run(&["--streams", bad, "-c", "get f"]).fails(2);
+    }
+}
+
+/// Has one of three slaves fail during a get, as `fail` does.
+fn one_fails(fail: impl Fn(&mut Cluster, usize)) {
+    let bytes = bytes();
+    let mut cluster = cluster(3, &bytes);
+    let client = cluster.client();
+    for n in 0..2 {
+        let (mut program, sending) = started(&cluster, &client, 2);
+        // Each slave in turn: the one of the session is among them.
+        let victim = sending[n % sending.len()];
+        fail(&mut cluster, victim);
+        let json = Client::finish(&mut program).ok().json();
+        assert_eq!(json["verified"], true, "{json}");
+        assert!(client.read("f") == bytes);
+        proxy(&cluster, victim).thaw();
+        cluster.slaves[victim].program.signal_group(Signal::SIGCONT);
+        total(&cluster);
+    }
+}
+
+#[test]
+fn a_slave_is_killed_during_a_striped_get() {
+    one_fails(|cluster, n| {
+        cluster.slaves[n].program.kill();
+        cluster.restart_slave(n);
+    });
+}
+
+#[test]
+fn a_slave_is_stopped_during_a_striped_get() {
+    one_fails(|cluster, n| cluster.slaves[n].program.signal_group(Signal::SIGSTOP));
+}
+
+#[test]
+fn a_line_is_cut_during_a_striped_get() {
+    one_fails(|cluster, n| proxy(cluster, n).freeze());
+}
+
+#[test]
+fn a_slave_that_sends_damaged_bytes_is_named() {
+    let bytes = bytes();
+    let cluster = cluster(2, &bytes);
+    let client = cluster.client();
+    for n in 0..2 {
+        proxy(&cluster, n).fault_at_content(2 * MIB, Fault::FlipBit);
+    }
+    let mut program = client.start(&["--json", "-c", "get f"]);
+    let output = Client::finish(&mut program).ok();
+    assert!(client.read("f") == bytes);
+    for slave in &cluster.slaves {
+        let warning = format!("warning: {} sent 1 damaged piece", slave.public());
+        assert!(output.stderr.contains(&warning), "{output:?}");
+    }
+}
+
+#[test]
+fn a_killed_client_resumes_a_striped_get() {
+    let bytes = bytes();
+    let cluster = cluster(3, &bytes);
+    let client = cluster.client();
+    let (mut program, _) = started(&cluster, &client, 2);
+    // The `.log` is written once a second.
+    std::thread::sleep(Duration::from_millis(1500));
+    program.kill();
+    let received = total(&cluster);
+    assert!((8 * MIB..SIZE).contains(&received), "{received} bytes before the kill");
+    let json = client.get("f");
+    assert!(client.read("f") == bytes);
+    let resumed = json["resumed_from"].as_u64().unwrap();
+    assert!(resumed > 0, "{json}");
+    let fetched = total(&cluster);
+    assert!(fetched < SIZE - resumed + 16 * MIB, "{fetched} bytes after {resumed}");
+}
