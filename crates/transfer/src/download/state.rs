@@ -120,7 +120,7 @@ impl<'a> DownloadState<'a> {
         self.book.lock().content.clone()
     }
 
-    /// Replaces the known facts but the good bytes, and truncates the part file to the size of the content.
+    /// Replaces the known facts but the good bytes; cuts the part file to the content's size.
     pub(super) fn know(&self, content: Resume) -> Result<(), TransferError> {
         let length =
             self.part.metadata().map_err(TransferError::local("looking at the part file"))?.len();

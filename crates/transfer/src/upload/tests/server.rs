@@ -174,6 +174,10 @@ impl Session<'_> {
             let mut payload = vec![0; header.len as usize];
             self.input.read_exact(&mut payload)?;
             let request = Request::decode(header.kind, &payload).map_err(io::Error::other)?;
+            if request == Request::FailedOver {
+                // It has no answer.
+                continue;
+            }
             seen.lock().unwrap().push(request.clone());
             let scripted = self.script.says.as_mut().and_then(|says| says(&request));
             let replies = match scripted {
