@@ -9,7 +9,7 @@ use relais_cluster::HaltReason;
 use relais_coordinator::halted_text;
 use relais_proto::quote;
 
-use crate::core::Core;
+use crate::events::EventLog;
 
 /// What was announced last.
 #[derive(Debug, Default)]
@@ -23,33 +23,29 @@ impl Announced {
     pub fn new(accounts: Option<Arc<Accounts>>) -> Self {
         Self { accounts: Mutex::new(accounts), halted: Mutex::default() }
     }
-}
 
-impl Core {
     /// Records the changes of accounts since the last call.
-    pub fn announce_accounts(&self) {
-        let new = self.config.accounts.current();
-        let old = std::mem::replace(&mut *self.announced.accounts.lock(), new.clone());
+    pub fn accounts(&self, new: Option<Arc<Accounts>>, events: &EventLog) {
+        let old = std::mem::replace(&mut *self.accounts.lock(), new.clone());
         let is_same = match (&old, &new) {
             (Some(old), Some(new)) => Arc::ptr_eq(old, new),
             (old, new) => old.is_none() && new.is_none(),
         };
         if !is_same {
             for text in changes(old.as_deref(), new.as_deref()) {
-                self.events.record(Level::Info, text);
+                events.record(Level::Info, text);
             }
         }
     }
 
     /// Keeps the event that no changes are taken any more, or again. The order thread has logged
     /// it.
-    pub fn announce_halt(&self) {
-        let halted = self.order_status.get().halted;
-        let before = std::mem::replace(&mut *self.announced.halted.lock(), halted);
+    pub fn halt(&self, halted: Option<HaltReason>, events: &EventLog) {
+        let before = std::mem::replace(&mut *self.halted.lock(), halted);
         match halted {
             same if same == before => {}
-            Some(halt) => self.events.keep(Level::Error, &halted_text(halt)),
-            None => self.events.record(Level::Info, "changes are taken again".to_owned()),
+            Some(halt) => events.keep(Level::Error, &halted_text(halt)),
+            None => events.record(Level::Info, "changes are taken again".to_owned()),
         }
     }
 }
@@ -79,4 +75,51 @@ fn changes(old: Option<&Accounts>, new: Option<&Accounts>) -> Vec<String> {
         }
     }
     texts
+}
+
+#[cfg(test)]
+mod tests {
+    use relais_auth::{Account, PasswordHash, Rights};
+    use relais_proto::TreePath;
+
+    use super::*;
+
+    fn texts(events: &EventLog) -> Vec<String> {
+        events.after(0).into_iter().map(|event| event.text).collect()
+    }
+
+    #[test]
+    fn changes_of_accounts_are_told_once() {
+        let hash = PasswordHash::of(b"secret").unwrap();
+        let with = |names: &[(&str, Rights)]| {
+            let mut accounts = Accounts::default();
+            for (name, rights) in names {
+                let root = TreePath::default();
+                accounts.add(name, Account { rights: *rights, root, hash: hash.clone() }).unwrap();
+            }
+            Some(Arc::new(accounts))
+        };
+        let (announced, events) = (Announced::new(None), EventLog::default());
+        announced.accounts(None, &events);
+        assert!(texts(&events).is_empty());
+        let two = with(&[("ann", Rights::Read), ("bob", Rights::Write)]);
+        announced.accounts(two.clone(), &events);
+        announced.accounts(two, &events);
+        let added = [r#"account "ann" was added"#, r#"account "bob" was added"#];
+        assert_eq!(texts(&events), added);
+        announced.accounts(with(&[("ann", Rights::Admin)]), &events);
+        let changed = [r#"account "ann" has the rights admin now"#, r#"account "bob" was removed"#];
+        assert_eq!(texts(&events)[2..], changed);
+    }
+
+    #[test]
+    fn a_halt_and_its_end_are_told_once() {
+        let (announced, events) = (Announced::new(None), EventLog::default());
+        for halted in [None, Some(HaltReason::Broken), Some(HaltReason::Broken), None, None] {
+            announced.halt(halted, &events);
+        }
+        let texts = texts(&events);
+        assert!(texts.len() == 2 && texts[0].contains("the journal cannot"), "{texts:?}");
+        assert_eq!(texts[1], "changes are taken again");
+    }
 }

@@ -391,6 +391,13 @@ impl Core {
         Report { lsn, slaves: self.reports(asker), halted, lost, removals, removals_cap }
     }
 
+    /// Records what has happened since the last call: to slaves, accounts and the order.
+    pub fn announce_all(&self) {
+        self.announce();
+        self.announced.accounts(self.config.accounts.current(), &self.events);
+        self.announced.halt(self.order_status.get().halted, &self.events);
+    }
+
     /// Records changes of slaves' states since the last call.
     pub fn announce(&self) {
         let notices = self.registry.lock().notices(self.uptime());

@@ -123,9 +123,7 @@ pub fn run(
         }
         core.answer_logins();
         core.send_generation();
-        core.announce();
-        core.announce_halt();
-        core.announce_accounts();
+        core.announce_all();
         logins.update_status();
         core.config.certifier.tick();
         if order.is_finished() {

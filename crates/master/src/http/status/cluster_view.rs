@@ -1,11 +1,10 @@
 //! What the status page shows, as of one moment.
 
-use relais_cluster::{ConnectionAddrs, MasterState};
+use relais_cluster::MasterState;
 use relais_proto::{Lsn, SlaveId, SlaveReport};
 
-use super::curves::{CURVES, DrawnCurve, draw};
+use super::curves::{CURVES, DrawnCurve};
 use super::rates::Rates;
-use crate::http::site::HttpSite;
 use crate::status::{Report, SlaveRow, lag};
 
 /// A slave with all that is known about it.
@@ -34,39 +33,6 @@ pub(super) struct ClusterView {
     pub uptime_seconds: u64,
     /// When the certificate of the master ends, in seconds since 1970; none if that is unknown.
     pub certificate_expiry: Option<u64>,
-}
-
-impl ClusterView {
-    /// Takes the present state, with addresses for a client at this viewpoint.
-    pub fn new(site: &HttpSite, asker: ConnectionAddrs, selected: Option<SlaveId>) -> Self {
-        let core = &site.core;
-        let report = core.report(asker);
-        let linked = core.slaves.all();
-        let (order, now_ms) = (site.view.get(), core.time_ms());
-        let view = |slave: &SlaveReport, rates| {
-            let link = linked.iter().rev().find(|linked| linked.slave == slave.id);
-            SlaveView {
-                report: slave.clone(),
-                row: SlaveRow::new(slave, report.lsn),
-                lag_seconds: lag_seconds(order.state(), slave, report.lsn, now_ms),
-                agent: link.map(|link| link.agent.clone()),
-                rates,
-            }
-        };
-        let (slaves, samples) = site.monitor.with_history(|history| {
-            let rated = |slave: &SlaveReport| view(slave, history.rates(slave.id));
-            (report.slaves.iter().map(rated).collect(), history.samples(selected))
-        });
-        drop(order);
-        Self {
-            slaves,
-            selected,
-            curves: draw(&samples),
-            uptime_seconds: core.uptime().as_secs(),
-            certificate_expiry: core.config.certifier.expiry_s(),
-            report,
-        }
-    }
 }
 
 /// Returns the age of the oldest change that a slave lacks, in seconds; none as for [`lag`].

@@ -11,6 +11,7 @@ mod event_item;
 mod history;
 mod live_texts;
 mod monitor;
+mod observe;
 mod rates;
 mod status_json;
 mod status_page;
@@ -20,7 +21,6 @@ use relais_http::{RequestError, Status, accept};
 use relais_proto::{ErrorCode, Refusal, SlaveId};
 
 pub(super) use self::assets::asset_at;
-use self::cluster_view::ClusterView;
 pub(super) use self::cluster_view::lag_seconds;
 pub(super) use self::monitor::StatusMonitor;
 use self::status_json::status_json;
@@ -44,7 +44,7 @@ impl HttpSite {
             Err(error) => return Answer::rejected(Some(head), error),
         };
         let asker = request.client.requester(false).addrs;
-        let cluster = ClusterView::new(self, asker, selected);
+        let cluster = self.cluster_view(asker, selected);
         let events = self.core.events.after(0);
         let form = accept::prefers(head.headers.get("accept"), &FORMS).unwrap_or_default();
         let answer = if form == 0 {

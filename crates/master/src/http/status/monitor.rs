@@ -5,15 +5,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use relais_cluster::ConnectionAddrs;
 use relais_proto::SlaveId;
 
-use super::cluster_view::ClusterView;
 use super::history::History;
 use super::live_texts::LiveTexts;
 use crate::http::limits::{STREAM_EVERY, STREAMS};
-use crate::http::site::HttpSite;
+use crate::status::Report;
 
 /// What a stream shows: for a client at a viewpoint, the curves of a slave or of the cluster.
 pub(super) type Subject = (ConnectionAddrs, Option<SlaveId>);
@@ -58,40 +57,35 @@ impl StatusMonitor {
         look(&self.state.lock().history)
     }
 
-    fn due(&self, now: Duration) -> Option<MutexGuard<'_, MonitorState>> {
-        let state = self.state.lock();
-        let is_due = state.updated.is_none_or(|last| now.saturating_sub(last) >= STREAM_EVERY);
-        is_due.then_some(state)
-    }
-
-    fn known(&self, subject: Subject) -> Option<Arc<LiveTexts>> {
-        let state = self.state.lock();
-        state.texts.iter().find(|(other, _)| *other == subject).map(|(_, texts)| texts.clone())
-    }
-}
-
-impl HttpSite {
-    /// Updates the histories if a second has passed. Called often by the login thread.
-    pub fn update_status(&self) {
-        let now = self.core.uptime();
-        if let Some(mut state) = self.monitor.due(now) {
-            let here = std::net::IpAddr::from(std::net::Ipv4Addr::LOCALHOST);
-            let report = self.core.report(ConnectionAddrs::new(here, here));
-            state.history.take(now, &report.slaves, report.lsn);
-            state.updated = Some(now);
-            state.tick += 1;
-            state.texts.clear();
+    /// Updates the histories if a second has passed; `report` makes the present report.
+    pub(super) fn update(&self, now: Duration, report: impl FnOnce() -> Report) {
+        let mut state = self.state.lock();
+        if state.updated.is_some_and(|last| now.saturating_sub(last) < STREAM_EVERY) {
+            return;
         }
+        let report = report();
+        state.history.take(now, &report.slaves, report.lsn);
+        state.updated = Some(now);
+        state.tick += 1;
+        state.texts.clear();
     }
 
-    /// Returns the present texts for a stream.
-    pub(super) fn live_texts(&self, subject: Subject) -> Arc<LiveTexts> {
-        if let Some(known) = self.monitor.known(subject) {
-            return known;
+    /// Returns the texts for a stream, which `make` makes once for each update.
+    pub(super) fn texts(
+        &self,
+        subject: Subject,
+        make: impl FnOnce() -> LiveTexts,
+    ) -> Arc<LiveTexts> {
+        let known = |state: &MonitorState| {
+            let found = state.texts.iter().find(|(other, _)| *other == subject);
+            found.map(|(_, texts)| texts.clone())
+        };
+        if let Some(texts) = known(&self.state.lock()) {
+            return texts;
         }
-        let (asker, selected) = subject;
-        let made = Arc::new(LiveTexts::new(&ClusterView::new(self, asker, selected)));
-        self.monitor.state.lock().texts.push((subject, made.clone()));
+        // Without the lock, which `make` takes for the histories.
+        let made = Arc::new(make());
+        self.state.lock().texts.push((subject, made.clone()));
         made
     }
 }
