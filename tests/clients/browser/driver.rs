@@ -64,6 +64,7 @@ impl Browser {
             "acceptInsecureCerts": true,
             "unhandledPromptBehavior": "accept",
             "goog:chromeOptions": options,
+            "goog:loggingPrefs": { "browser": "ALL" },
         }}});
         let made = browser.request("POST", "/session", Some(&wanted));
         browser.session = made["sessionId"].as_str().unwrap().to_owned();
@@ -157,6 +158,15 @@ impl Browser {
             "cmd": "Emulation.setEmulatedMedia", "params": { "features": features },
         });
         self.post("/goog/cdp/execute", &command);
+    }
+
+    /// Returns the errors in the console since the last call.
+    #[track_caller]
+    pub fn console_errors(&self) -> Vec<String> {
+        let entries = self.post("/se/log", &json!({ "type": "browser" }));
+        let is_error = |entry: &&Value| entry["level"] == "SEVERE";
+        let text = |entry: &Value| entry["message"].as_str().unwrap().to_owned();
+        entries.as_array().unwrap().iter().filter(is_error).map(text).collect()
     }
 
     /// Loads no script of the server for the pages that are opened from now on.

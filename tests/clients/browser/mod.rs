@@ -1,4 +1,4 @@
-//! Chromium: the web page of a slave, used as people do.
+//! Chromium: the web pages of slaves and masters, used as people do.
 //!
 //! With `RELAIS_SCREENSHOTS=DIR` the tests store the pictures of the documents there.
 
@@ -6,6 +6,7 @@ mod driver;
 mod hostile_content;
 mod logins;
 mod page;
+mod status_page;
 mod uploads;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

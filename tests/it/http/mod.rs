@@ -13,6 +13,7 @@ mod operating;
 mod proxies;
 mod replicas;
 mod signed_urls;
+mod status_page;
 mod store;
 mod uploads;
 

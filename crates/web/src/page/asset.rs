@@ -14,11 +14,21 @@ pub struct Asset {
 }
 
 /// The look of all pages.
-pub const BASE_CSS: Asset = Asset {
+const BASE_CSS: Asset = Asset {
     path: "/-/assets/base.css",
     content_type: "text/css; charset=utf-8",
     content: include_str!("base.css"),
 };
+
+/// The icon of all pages.
+const ICON: Asset = Asset {
+    path: "/-/assets/icon.svg",
+    content_type: "image/svg+xml",
+    content: include_str!("icon.svg"),
+};
+
+/// What all pages refer to: their look and their icon.
+pub const SHARED: [Asset; 2] = [BASE_CSS, ICON];
 
 impl Asset {
     /// Returns the URL that pages have. It names the version, so the answer may be kept.

@@ -1,6 +1,6 @@
 //! What all pages have around their content: head, account and end.
 
-use super::asset::{Asset, BASE_CSS};
+use super::asset::{Asset, SHARED};
 use super::html::Html;
 use super::nonce::Nonce;
 
@@ -18,7 +18,7 @@ pub struct Frame<'a> {
     pub csrf: Option<&'a str>,
     /// The value that lets style and script run.
     pub nonce: &'a Nonce,
-    /// The styles and scripts, beside [`BASE_CSS`].
+    /// The styles and scripts, beside [`SHARED`].
     pub assets: &'a [Asset],
     /// Attributes of the root element, for the script.
     pub attributes: &'a [(&'static str, &'a str)],
@@ -38,7 +38,7 @@ impl Frame<'_> {
             html.markup("<meta name=\"csrf\"").attribute("content", csrf).markup(">\n");
         }
         html.markup("<title>").text(self.title).markup("</title>\n");
-        for asset in [BASE_CSS].iter().chain(self.assets) {
+        for asset in SHARED.iter().chain(self.assets) {
             self.link(html, *asset);
         }
         html.markup("</head>\n<body>\n");
@@ -50,6 +50,8 @@ impl Frame<'_> {
                 .attribute("href", &asset.url())
                 .attribute("nonce", self.nonce.text())
                 .markup(">\n");
+        } else if asset.content_type.starts_with("image/") {
+            html.markup("<link rel=\"icon\"").attribute("href", &asset.url()).markup(">\n");
         } else {
             html.markup("<script defer")
                 .attribute("src", &asset.url())

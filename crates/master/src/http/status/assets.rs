@@ -1,8 +1,8 @@
 //! The style and the script of the status page, which are part of the program.
 
-use relais_web::page::{Asset, BASE_CSS};
+use relais_web::page::{Asset, SHARED};
 
-/// What the status page refers to beside [`BASE_CSS`].
+/// What the status page refers to beside [`SHARED`].
 pub(super) const ASSETS: [Asset; 2] = [
     Asset {
         path: "/-/assets/status.css",
@@ -18,7 +18,7 @@ pub(super) const ASSETS: [Asset; 2] = [
 
 /// Returns the asset at a path.
 pub(in crate::http) fn asset_at(path: &str) -> Option<Asset> {
-    ASSETS.into_iter().chain([BASE_CSS]).find(|asset| asset.path == path)
+    ASSETS.into_iter().chain(SHARED).find(|asset| asset.path == path)
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! The style and the script of the page, which are part of the program.
 
-use relais_web::page::{Asset, BASE_CSS};
+use relais_web::page::{Asset, SHARED};
 
-/// What the page of a folder refers to beside [`BASE_CSS`].
+/// What the page of a folder refers to beside [`SHARED`].
 pub const ASSETS: [Asset; 2] = [
     Asset {
         path: "/-/assets/page.css",
@@ -18,7 +18,7 @@ pub const ASSETS: [Asset; 2] = [
 
 /// Returns the asset at a path.
 pub fn asset_at(path: &str) -> Option<Asset> {
-    ASSETS.into_iter().chain([BASE_CSS]).find(|asset| asset.path == path)
+    ASSETS.into_iter().chain(SHARED).find(|asset| asset.path == path)
 }
 
 #[cfg(test)]
