@@ -216,9 +216,17 @@ impl Content {
 
     /// Counts bytes that were sent, for the transfer log and the metrics.
     pub fn add_sent(&mut self, bytes: u64) {
-        self.bytes += bytes;
-        self.record.set_bytes(self.bytes);
-        self.record.count(bytes);
+        self.send(|_, count| count(bytes));
+    }
+
+    /// Has `send` send the file, and count bytes as they are sent.
+    pub fn send<T>(&mut self, send: impl FnOnce(&File, &mut dyn FnMut(u64)) -> T) -> T {
+        let Self { file, bytes, record, .. } = self;
+        send(&file.file, &mut |sent| {
+            *bytes += sent;
+            record.set_bytes(*bytes);
+            record.count(sent);
+        })
     }
 
     /// Returns the digest of the whole content, and computes it if it is not known by now.

@@ -1,6 +1,6 @@
 //! The command line of `ftpmaster`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use anyhow::Context;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
-use relais_auth::check_user_name;
-use relais_master::{Balance, ClearPasswords, HttpConfig, MetricsToken, Operation};
+use relais_auth::{MetricsToken, check_user_name};
+use relais_master::{Balance, ClearPasswords, HttpConfig, Operation};
 use relais_net::Host;
 use relais_net::tls::{TlsMode, TlsOptions};
 use relais_proto::{TreePath, sanitize};
@@ -372,7 +372,8 @@ impl Args {
             Some(ClearPasswordsArg::Always) => ClearPasswords::Always,
             Some(ClearPasswordsArg::Tls) | None => ClearPasswords::Local,
         };
-        let metrics_token = self.metrics_token_file.as_deref().map(read_token).transpose()?;
+        let metrics_token = self.metrics_token_file.as_deref().map(MetricsToken::load);
+        let metrics_token = metrics_token.transpose().map_err(anyhow::Error::msg)?;
         Ok(HttpConfig { hosts: self.http_host.clone(), clear_passwords, metrics_token })
     }
 
@@ -429,13 +430,6 @@ impl FromStr for HttpAddress {
         let port = port.ok_or_else(|| format!("{} is not [ADDR:]PORT", sanitize(text)))?;
         Ok(Self { host, port })
     }
-}
-
-/// Reads the token for the metrics.
-fn read_token(file: &Path) -> anyhow::Result<MetricsToken> {
-    let name = file.display();
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
-    MetricsToken::new(&text).with_context(|| format!("the token file {name} is empty"))
 }
 
 /// Parses a host name, without a port.

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, TcpListener};
 
+use relais_auth::MetricsToken;
+
 /// A bound listener for HTTP clients.
 #[derive(Debug)]
 pub struct HttpListener {
@@ -37,46 +39,4 @@ pub struct HttpConfig {
     pub clear_passwords: ClearPasswords,
     /// The token for the metrics; without it only clients on this host get them.
     pub metrics_token: Option<MetricsToken>,
-}
-
-/// The token that lets a client on another host read the metrics.
-#[derive(Clone)]
-pub struct MetricsToken(blake3::Hash);
-
-impl MetricsToken {
-    /// Makes the value for a token; none if it is empty.
-    #[must_use]
-    pub fn new(token: &str) -> Option<Self> {
-        let token = token.trim();
-        (!token.is_empty()).then(|| Self(blake3::hash(token.as_bytes())))
-    }
-
-    /// Whether a field `Authorization` has the token (RFC 6750, section 2.1).
-    pub(crate) fn is_in(&self, field: &str) -> bool {
-        let token =
-            field.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        // The comparison of hashes takes constant time.
-        token.is_some_and(|(_, token)| blake3::hash(token.trim().as_bytes()) == self.0)
-    }
-}
-
-impl std::fmt::Debug for MetricsToken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("MetricsToken(..)")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_token_is_accepted() {
-        let token = MetricsToken::new("secret\n").unwrap();
-        assert!(token.is_in("Bearer secret") && token.is_in("bearer  secret"));
-        for field in ["", "secret", "Bearer", "Bearer secre", "Bearer secrets", "Basic secret"] {
-            assert!(!token.is_in(field), "{field}");
-        }
-        assert!(MetricsToken::new(" \n").is_none());
-    }
 }

@@ -33,7 +33,7 @@ mod users_json;
 
 pub use self::core::Config;
 pub use certifier::Certifier;
-pub use http_config::{ClearPasswords, HttpConfig, HttpListener, MetricsToken};
+pub use http_config::{ClearPasswords, HttpConfig, HttpListener};
 pub use operator_client::{OperatorClient, OperatorError};
 pub use relais_cluster::Balance;
 pub use relais_coordinator::Store;

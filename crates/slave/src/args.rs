@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Parser, ValueEnum, ValueHint};
-use relais_auth::{StateDir, StateDirError};
+use relais_auth::{MetricsToken, StateDir, StateDirError};
 use relais_net::tls::{TlsMode, TlsOptions};
 use relais_net::{Host, IpNetwork};
 use relais_proto::{Mode, limits, sanitize};
@@ -242,6 +242,15 @@ pub struct Args {
         requires = "http_listeners",
     )]
     http_passwords: Option<HttpPasswordsChoice>,
+    /// File with the token by which other hosts may read the metrics
+    #[arg(
+        help_heading = HTTP,
+        long,
+        value_name = "FILE",
+        requires = "http_listeners",
+        value_hint = ValueHint::FilePath,
+    )]
+    metrics_token_file: Option<PathBuf>,
     /// Address or network of proxies that name their clients with the PROXY protocol, version 2,
     /// or for HTTP with the header Forwarded; can be repeated
     #[arg(help_heading = NETWORK, long, value_name = "NET")]
@@ -389,26 +398,33 @@ impl Args {
     }
 
     /// Returns how HTTP is served; none if it is not.
-    fn http_config(&self) -> Option<HttpConfig> {
-        self.http.or(self.https)?;
+    ///
+    /// # Errors
+    /// The token of the metrics cannot be read.
+    fn http_config(&self) -> anyhow::Result<Option<HttpConfig>> {
+        if self.http.or(self.https).is_none() {
+            return Ok(None);
+        }
+        let metrics_token = self.metrics_token_file.as_deref().map(MetricsToken::load);
         // The master redirects clients to the advertised host.
         let advertised = self.advertise.as_ref().and_then(|at| at.rsplit_once(':'));
         let advertised = advertised.map(|(host, _)| host.to_owned());
-        Some(HttpConfig {
+        Ok(Some(HttpConfig {
             hosts: self.http_host.iter().cloned().chain(advertised).collect(),
             passwords: match self.http_passwords {
                 None | Some(HttpPasswordsChoice::Tls) => HttpPasswords::Tls,
                 Some(HttpPasswordsChoice::Always) => HttpPasswords::Always,
             },
             is_encrypted: self.https.is_some(),
-        })
+            metrics_token: metrics_token.transpose().map_err(anyhow::Error::msg)?,
+        }))
     }
 
     /// Returns the settings of the slave.
     pub fn config(self) -> anyhow::Result<Config> {
         let cluster = if self.standalone { None } else { Some(self.cluster()?) };
         let accounts = if self.standalone { self.accounts()? } else { None };
-        let (ftp, http) = (self.ftp_config()?, self.http_config());
+        let (ftp, http) = (self.ftp_config()?, self.http_config()?);
         for path in self.tls_cert.iter().chain(&self.tls_key).chain(&self.cluster_key) {
             if ["/dev/fd", "/dev/stdin", "/proc/self/fd"]
                 .iter()

@@ -51,8 +51,8 @@ pub type ByteObserver<'a> = &'a mut dyn FnMut(&[u8]);
 
 /// Sends `span` of `file` as blocks, after the queued bytes of the connection.
 ///
-/// `seen` gets each byte in order; the bytes are then copied. `moved` is raised by the number of
-/// content bytes that were written to the connection, also on failure.
+/// `seen` gets each byte in order; the bytes are then copied. `moved` gets the numbers of content
+/// bytes as they are written to the connection, also on failure.
 ///
 /// # Errors
 /// Errors of the connection; `io::ErrorKind::TimedOut` if the receiver is too slow.
@@ -61,7 +61,7 @@ pub fn send_blocks(
     file: &File,
     span: BlockRange,
     seen: Option<ByteObserver<'_>>,
-    moved: &mut u64,
+    moved: &mut dyn FnMut(u64),
 ) -> io::Result<SendOutcome> {
     match seen {
         None if span.block_size >= SENDFILE_FROM => send_directly(to, file, span, moved),
@@ -82,7 +82,7 @@ fn send_directly(
     to: &mut Connection,
     file: &File,
     span: BlockRange,
-    moved: &mut u64,
+    moved: &mut dyn FnMut(u64),
 ) -> io::Result<SendOutcome> {
     let mut pace = MinimumThroughput::new(Instant::now());
     let mut done = 0;
@@ -95,7 +95,7 @@ fn send_directly(
             sent_of_block += sent;
             pace.moved(sent, Instant::now())
         });
-        *moved += u64::saturating_sub(sent_of_block, queued);
+        moved(u64::saturating_sub(sent_of_block, queued));
         match ended? {
             SendOutcome::Whole => done += u64::from(len),
             outcome => {
@@ -188,7 +188,7 @@ fn send_copied(
     file: &File,
     span: BlockRange,
     mut seen: Option<ByteObserver<'_>>,
-    moved: &mut u64,
+    moved: &mut dyn FnMut(u64),
 ) -> io::Result<SendOutcome> {
     let mut buffer = vec![0; COPY.max(span.block_size as usize)];
     // Whole blocks only: a block starts only after all its bytes are available.
@@ -213,7 +213,7 @@ fn send_copied(
             to.output().extend_from_slice(block);
         }
         to.flush()?;
-        *moved += got as u64;
+        moved(got as u64);
         if got < want {
             return Ok(SendOutcome::Short);
         }

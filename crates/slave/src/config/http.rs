@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use relais_auth::MetricsToken;
+
 /// Where HTTP clients may send passwords without TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum HttpPasswords {
@@ -29,6 +31,8 @@ pub struct HttpConfig {
     pub passwords: HttpPasswords,
     /// Whether there is a listener for HTTP over TLS.
     pub is_encrypted: bool,
+    /// The token for the metrics; without it other hosts need an account to read them.
+    pub metrics_token: Option<MetricsToken>,
 }
 
 #[cfg(test)]

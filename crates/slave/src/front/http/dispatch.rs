@@ -41,6 +41,11 @@ fn tree(http: &mut HttpSession, request: &TreeRequest<'_>) -> HttpResult {
 fn own(http: &mut HttpSession, request: &CheckedRequest, parts: &[String]) -> HttpResult {
     match parts {
         [page, token] if page == "uploads" => uploads::resource(http, request, token),
+        [page] if page == "metrics" && request.head.method.is_get_or_head() => {
+            let rights = http.session.principal().rights;
+            let answer = http.context.metrics.answer_user(&request.head, rights);
+            http.respond_answer(request, answer)
+        }
         _ => Err(HttpError::status(Status::NOT_FOUND, "no such page")),
     }
 }

@@ -120,8 +120,10 @@ impl HttpLogin {
                     Err(answer) => self.finish(head, *answer),
                 }
             }
-            (metrics::PATH, Method::Get | Method::Head) => {
-                self.finish(head, self.context.metrics.answer(request))
+            (metrics::PATH, Method::Get | Method::Head)
+                if self.context.metrics.is_open_to(request) =>
+            {
+                self.finish(head, self.context.metrics.answer(head))
             }
             (path, Method::Get | Method::Head) => {
                 let asset = asset_at(path)?;

@@ -1,4 +1,7 @@
-//! `/-/metrics`: the metrics of a slave, for Prometheus. Clients on this host alone get them.
+//! `/-/metrics`: the metrics of a slave, for Prometheus.
+//!
+//! Clients on this host may read them. Others need the token of `--metrics-token-file`, or an
+//! account with the rights `admin`.
 
 use log::warn;
 use parking_lot::Mutex;
@@ -8,6 +11,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use relais_auth::{MetricsToken, Rights};
 use relais_http::{RequestHead, Status, accept};
 use relais_proto::{SESSIONS_BY_PROTOCOL, metric};
 use relais_storage::{CatalogReader, CatalogStore};
@@ -56,25 +60,42 @@ const COUNTERS: [(&str, &str, &str); 5] = [
 /// The metrics of a slave.
 pub struct MetricsPage {
     host: WorkerHost,
+    token: Option<MetricsToken>,
     reader: Mutex<CatalogReader>,
 }
 
 impl MetricsPage {
     /// Makes the page of a worker.
     #[must_use]
-    pub fn new(host: WorkerHost) -> Self {
+    pub fn new(host: WorkerHost, token: Option<MetricsToken>) -> Self {
         let reader = Mutex::new(CatalogReader::new(&host.context.own.folder));
-        Self { host, reader }
+        Self { host, token, reader }
     }
 
-    /// Answers a request, in the text format 0.0.4, or OpenMetrics by `Accept`.
+    /// Whether the client of a request may read the metrics without an account.
     #[must_use]
-    pub fn answer(&self, request: &CheckedRequest) -> Answer {
-        let head = &request.head;
-        if !request.client.address.ip().to_canonical().is_loopback() {
-            const TEXT: &str = "metrics of a slave are for clients on its host";
-            return Answer::error(head, Status::FORBIDDEN, TEXT);
+    pub fn is_open_to(&self, request: &CheckedRequest) -> bool {
+        let has_token = || {
+            let sent = self.token.as_ref().zip(request.head.headers.get("authorization"));
+            sent.is_some_and(|(token, field)| token.is_in(field))
+        };
+        request.client.address.ip().to_canonical().is_loopback() || has_token()
+    }
+
+    /// Answers a request of a user, who needs the rights `admin`.
+    #[must_use]
+    pub fn answer_user(&self, head: &RequestHead, rights: Rights) -> Answer {
+        if rights.is_admin() {
+            return self.answer(head);
         }
+        const TEXT: &str = "from other hosts the metrics need the token of the server, or a user \
+                            with the rights admin";
+        Answer::error(head, Status::FORBIDDEN, TEXT)
+    }
+
+    /// Answers with the metrics, in the text format 0.0.4, or OpenMetrics by `Accept`.
+    #[must_use]
+    pub fn answer(&self, head: &RequestHead) -> Answer {
         match self.render(head) {
             Ok((media_type, text)) => Answer::with_body(Status::OK, media_type, text.into_bytes()),
             Err(why) => Answer::error(head, Status::INTERNAL_SERVER_ERROR, why),

@@ -78,6 +78,7 @@ impl HttpContext {
     ) -> io::Result<Self> {
         Ok(Self {
             hosts: HostRule::new(config.hosts.iter().cloned()),
+            metrics: MetricsPage::new(service.host.clone(), config.metrics_token.clone()),
             config,
             tls,
             replicas,
@@ -85,7 +86,6 @@ impl HttpContext {
             logins: LoginCache::new()?,
             cookies: Cookies::new(service.clone()).map_err(io::Error::other)?,
             health: Health::new(service.host.clone()),
-            metrics: MetricsPage::new(service.host.clone()),
             service,
         })
     }

@@ -69,9 +69,7 @@ pub fn send_content(
         }
     });
     let observer = update.as_mut().map(|update| update as &mut dyn FnMut(&[u8]));
-    let mut bytes_sent = 0;
-    let sent = send_blocks(connection, content.file(), span, observer, &mut bytes_sent);
-    content.add_sent(bytes_sent);
+    let sent = content.send(|file, count| send_blocks(connection, file, span, observer, count));
     match sent? {
         SendOutcome::Whole => {}
         SendOutcome::Short => return Ok(Err(content.fail(&ReadFailure::Short))),

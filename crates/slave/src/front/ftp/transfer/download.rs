@@ -17,6 +17,9 @@ use crate::front::ftp::session::{CommandError, CommandResult, FtpSession};
 use crate::front::ftp::state::TransferStart;
 use crate::front::replica_stream::{ContentSource, ReplicaStream};
 
+/// Bytes after which the metrics count what was sent.
+const COUNTED: u64 = 8 << 20;
+
 /// RETR: RFC 959 section 4.1.3, after REST (RFC 3659 section 5) or RANG (draft-bryan-ftp-range).
 pub fn retrieve(ftp: &mut FtpSession, argument: &str) -> CommandResult {
     let path = ftp.path(argument)?;
@@ -60,12 +63,17 @@ fn send_bytes(
         ContentSource::Local(content) => content,
         ContentSource::Replica(stream) => return send_pieces(ftp, data, stream),
     };
-    let sent = data.send_file(content.file(), offset, length, &mut ftp.control);
-    content.add_sent(data.moved());
-    let failure = match sent? {
-        SendOutcome::Whole => return Ok(ContentSource::Local(content)),
-        SendOutcome::Short => ReadFailure::Short,
-        SendOutcome::Unreadable(e) => ReadFailure::Unreadable(e),
+    let failure = loop {
+        let (before, left) = (data.moved(), length - data.moved());
+        let most = left.min(COUNTED);
+        let sent = data.send_file(content.file(), offset + before, most, &mut ftp.control);
+        content.add_sent(data.moved() - before);
+        match sent? {
+            SendOutcome::Whole if most == left => return Ok(ContentSource::Local(content)),
+            SendOutcome::Whole => {}
+            SendOutcome::Short => break ReadFailure::Short,
+            SendOutcome::Unreadable(e) => break ReadFailure::Unreadable(e),
+        }
     };
     let rest = (offset + data.moved(), length - data.moved());
     let keepalive = &mut ControlKeepAlive(&mut ftp.control);

@@ -18,6 +18,8 @@ use crate::front::replica_stream::{ContentSource, ReplicaDialer};
 ///
 /// They are few enough for the writer to hold them until its end.
 const LAST: u64 = 16 * 1024;
+/// Bytes after which the metrics count what was sent.
+const COUNTED: u64 = 8 << 20;
 
 /// Sends ranges of one content in turn.
 pub struct ContentSender {
@@ -61,6 +63,7 @@ impl ContentSender {
         let failure = loop {
             let left = range.end.saturating_sub(at);
             let end = if left <= LAST { range.end } else { range.end - LAST };
+            let end = end.min(at.saturating_add(COUNTED));
             let (sent, outcome) = writer.send_file(content.file(), at..end)?;
             at += sent;
             content.add_sent(sent);
