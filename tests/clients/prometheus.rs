@@ -14,6 +14,35 @@ use crate::site::{ready, succeed, words};
 /// Time for two scrapes on a busy machine.
 const SCRAPED: Duration = Duration::from_secs(40);
 
+/// Names that other programs rely on, at the master.
+const OF_MASTERS: &[&str] = &[
+    "relais_leader",
+    "relais_slave_up",
+    "relais_slave_lag_changes",
+    "relais_slave_lag_bytes",
+    "relais_slave_lag_seconds",
+    "relais_sessions",
+    "relais_resumes_total",
+    "relais_failovers_total",
+    "relais_scrub_bad_total",
+    "relais_missing_files",
+    "relais_unapplied_changes",
+    "relais_certificate_expiry_timestamp_seconds",
+];
+/// Those of a slave.
+const OF_SLAVES: &[&str] = &[
+    "relais_sessions",
+    "relais_transfer_bytes_total",
+    "relais_transfer_seconds",
+    "relais_transfer_size_bytes",
+    "relais_resumes_total",
+    "relais_failovers_total",
+    "relais_scrub_bad_total",
+    "relais_missing_files",
+    "relais_unapplied_changes",
+    "relais_certificate_expiry_timestamp_seconds",
+];
+
 fn cluster() -> Cluster {
     Cluster::of(2)
         .master_args(&["--http", "127.0.0.1:0"])
@@ -37,6 +66,11 @@ fn promtool_accepts_metrics_and_rules() {
     let page = |server: &Program| format!("http://{}/-/metrics", ready(server, "http"));
     let master = fetch(&page(&cluster.master), dir.path());
     assert!(master.contains("\nrelais_slave_up{slave=") && master.contains("relais_leader 1\n"));
+    for (text, server, names) in [(&master, "the master", OF_MASTERS), (&fetch(&page(&cluster.slaves[0].program), dir.path()), "a slave", OF_SLAVES)] {
+        for name in names {
+            assert!(text.contains(&format!("\n# TYPE {name} ")), "{name} of {server}:\n{text}");
+        }
+    }
     let slave = &cluster.slaves[0].program;
     let url = format!("http://{}/a", ready(slave, "http"));
     succeed("curl", &words(["-sS", "-f", "-o", "got", &url]), dir.path());
@@ -128,7 +162,7 @@ fn the_dashboard_and_the_alerts_work_with_prometheus() {
     let health = eventually(SCRAPED, "the rules are evaluated", || {
         let rules = rules()?["data"]["groups"][0]["rules"].as_array()?.clone();
         let is_known = |rule: &Value| rule["health"] != "unknown";
-        (rules.len() == 10 && rules.iter().all(is_known)).then_some(rules)
+        (rules.len() == 12 && rules.iter().all(is_known)).then_some(rules)
     });
     assert!(health.iter().all(|rule| rule["health"] == "ok"), "{health:?}");
     cluster.slaves[0].program.kill();

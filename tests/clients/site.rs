@@ -219,9 +219,12 @@ pub fn python(site: &Site, tls: Tls, script: &str) {
     succeed("/usr/bin/python3", &args, site.local.path());
 }
 
-/// Writes a certificate for `localhost` and its key; returns the options that name them.
+/// The names in the certificates of tests.
+const NAMES: [&str; 2] = ["localhost", "127.0.0.1"];
+
+/// Writes a certificate for this host and its key; returns the options that name them.
 pub fn certificate(dir: &Path) -> [String; 4] {
-    let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let signed = rcgen::generate_simple_self_signed(NAMES.map(str::to_owned)).unwrap();
     let (cert, key) = (dir.join("cert.pem"), dir.join("key.pem"));
     fs::write(&cert, signed.cert.pem()).unwrap();
     fs::write(&key, signed.signing_key.serialize_pem()).unwrap();

@@ -5,7 +5,8 @@
 //! output. `sh not-run` is in [`NOT_RUN`]; its `make` lines must name targets. `synopsis` is
 //! compared with `--help` by the tests of `docs`, and `text` contains no commands. `bat` is for
 //! Windows, which no test has, and `yaml` is configuration of other programs. The tests of
-//! `make test-clients` run `sh curl`, `lftp` and `python`, and start `haproxy`.
+//! `make test-clients` run `sh curl`, `sh metalink`, `lftp` and `python`, and start `sh master` and
+//! `haproxy`.
 //!
 //! The tests replace only hosts, ports and folders.
 
@@ -28,14 +29,12 @@ const GUIDES: [&str; 4] =
     ["README.md", "CONTRIBUTING.md", "docs/user-guide.md", "docs/administrator-guide.md"];
 
 /// Blocks that the tests do not run: document, first line, reason.
-const NOT_RUN: [(&str, &str, &str); 15] = [
+const NOT_RUN: [(&str, &str, &str); 11] = [
     ("README.md", "make run", "builds release programs; `make_targets` runs the script behind it"),
     ("README.md", "make master", "builds release programs; `make_targets` runs the scripts"),
     ("README.md", "make", "builds release programs and installs into the user's home"),
     ("CONTRIBUTING.md", "make", "runs this test too"),
     ("docs/administrator-guide.md", "make", "builds release programs and writes to /usr/local"),
-    ("docs/http.md", "curl -O http://files.example:8080/photos/lake.jpg", REQUESTS),
-    ("docs/http.md", "curl -u ann -T report.pdf https://files.example:8443/inbox/", REQUESTS),
     ("docs/mount.md", "mount -t davfs https://files.example:8443/ /mnt", CLIENT),
     (
         "docs/mount.md",
@@ -50,20 +49,11 @@ const NOT_RUN: [(&str, &str, &str); 15] = [
         "curl -L -u alice -d slave=5b99 -d confirm=yes https://files.example.org/-/status/drain",
         OPERATING,
     ),
-    (
-        "docs/redirector.md",
-        "ftpmaster --listen 0.0.0.0:2121 --http 80 --https 443 --http-host files.example.org",
-        "binds the ports of the system's web server; other tests start masters with these options",
-    ),
-    ("docs/redirector.md", "aria2c 'https://files.example.org/images/disk.img?meta4'", CLIENT),
     ("benches/README.md", "apt-get install curl lftp vsftpd", "installs packages"),
 ];
 
 /// Why a command of another client is not run as it is shown.
 const CLIENT: &str = "tests/clients runs this program against another address";
-
-/// Why curl is not run on the commands for HTTP.
-const REQUESTS: &str = "the tests of `http` send these requests without curl";
 
 /// Why operators' actions are not run as they are shown.
 const OPERATING: &str = "asks for a password; the tests of `http::operating` do the same";
@@ -125,7 +115,8 @@ fn each_block_is_run_or_listed_with_a_reason() {
         let place = format!("{}:{}", block.document, block.line);
         match block.info.as_str() {
             // Other people's programs run the others, in tests/clients.
-            "text" | "bat" | "yaml" | "sh curl" | "lftp" | "python" | "haproxy" => {}
+            "text" | "bat" | "yaml" | "sh curl" | "sh master" | "sh metalink" | "lftp" | "python"
+            | "haproxy" => {}
             "sh" | "sh server" | "ftpclient" | "console" | "synopsis" => {
                 assert!(GUIDES.contains(&block.document.as_str()), "{place}: no test runs this")
             }

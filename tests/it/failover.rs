@@ -3,6 +3,7 @@
 
 use nix::sys::signal::Signal;
 
+use crate::cluster::helpers::report;
 use crate::harness::{
     Client, Cluster, Fault, Output, Program, SOON, content, eventually, is_over_tls, leftovers,
 };
@@ -60,6 +61,11 @@ pub fn the_slave_is_killed() {
     // TLS adds bytes, and all of them count.
     let most = (SIZE - (3 << 20)) as u64 + if is_over_tls() { 256 << 10 } else { 0 };
     assert!(other.take_content_bytes() <= most, "received content was fetched again");
+    eventually(SOON, "the failover and the resume are counted", || {
+        let counted = report(&cluster, 1 - serving);
+        (counted["failovers"] == 1 && counted["resumes"] == 1).then_some(())
+    });
+    assert_eq!(report(&cluster, serving)["failovers"], 0);
 }
 
 #[test]

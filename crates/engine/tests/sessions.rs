@@ -6,7 +6,7 @@ mod host;
 
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use relais_engine::{CopyRequest, Located, MOST_PENDING, PreparedChange, Session, UploadProgress};
@@ -282,6 +282,11 @@ fn content_is_read_in_any_range_and_checked_at_its_end() {
         assert_eq!(content.finish().unwrap_err().code, ErrorCode::Changed);
     });
     assert_eq!(fixture.log().map_results(), ["ok", "ok", "bad-offset", "cut", "changed"]);
+    let host = &fixture.state;
+    let counted = |counter: &AtomicU64| counter.load(SeqCst);
+    // Ten bytes were put, and three were sent; one range began above 0 and lasted to the end.
+    assert_eq!((counted(&host.transferred), counted(&host.resumes)), (13, 1));
+    assert_eq!(counted(&host.transfers), 0);
 }
 
 #[test]

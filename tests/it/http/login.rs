@@ -10,7 +10,7 @@ use crate::harness::{ProgramBuilder, SOON, Standalone, TestDir};
 const ANN: &str = "Authorization: Basic YW5uOnNlY3JldA==";
 const WRONG: &str = "Authorization: Basic YW5uOndyb25n";
 
-fn operate(dir: &TestDir, args: &[&str], password: &str) {
+pub fn operate(dir: &TestDir, args: &[&str], password: &str) {
     let file = dir.path().join("password");
     std::fs::write(&file, password).unwrap();
     let mut program = ProgramBuilder::new("ftpmaster", dir.path())

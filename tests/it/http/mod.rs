@@ -1,4 +1,4 @@
-//! HTTP on slaves with a plain client.
+//! HTTP on slaves and at the master with a plain client.
 
 mod archives;
 mod client;
@@ -9,7 +9,9 @@ mod hostile;
 mod kept;
 mod listeners;
 mod login;
+mod metrics;
 mod operating;
+mod redirector;
 mod proxies;
 mod replicas;
 mod signed_urls;

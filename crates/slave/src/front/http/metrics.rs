@@ -27,6 +27,9 @@ pub const PATH: &str = "/-/metrics";
 const OPEN_METRICS: &str = "application/openmetrics-text";
 const OPEN_METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// Fields that a proxy adds. A proxy on this host must not open the metrics to its clients.
+const PROXY_FIELDS: [&str; 3] = ["forwarded", "x-forwarded-for", "via"];
+
 /// Names and values of labels.
 type Labels = Vec<(&'static str, String)>;
 
@@ -79,7 +82,10 @@ impl MetricsPage {
             let sent = self.token.as_ref().zip(request.head.headers.get("authorization"));
             sent.is_some_and(|(token, field)| token.is_in(field))
         };
-        request.client.address.ip().to_canonical().is_loopback() || has_token()
+        // Any client could add the fields of a proxy, but they only take access away.
+        let is_proxied = PROXY_FIELDS.iter().any(|field| request.head.headers.has(field));
+        let is_local = request.client.address.ip().to_canonical().is_loopback() && !is_proxied;
+        is_local || has_token()
     }
 
     /// Answers a request of a user, who needs the rights `admin`.
