@@ -5,6 +5,7 @@ from network import NEEDS, Network
 from rows_sessions import SHORT_SESSIONS
 from rows_transfers import CURL, LFTP
 from samples import flat_names, large_file, many_files
+from rivals import free_port
 from servers import Nginx, Relais, Rsyncd, Vsftpd
 
 # Two ends with 10 ms each way make a round trip of 40 ms.
@@ -117,6 +118,32 @@ def stripe_cases(bench, stack):
     return [case("from four slaves", four), case("from one slave", one)]
 
 
+def metalink_cases(bench, stack):
+    """aria2 by the master's Metalink: the client's line has 1 Gbit/s, each slave's 200 Mbit/s."""
+    limits = [(0, 1000), (0, 0)] + [(0, 200)] * 4
+    hosts = stack.enter_context(Network(bench.fresh("network"), limits))
+    client, master, slaves = hosts[0], hosts[1], hosts[2:]
+    root, local = bench.fresh("root"), bench.fresh("local")
+    file, got = large_file(root, bench.size(1024)), local / "file"
+    local.mkdir()
+
+    def case(name, hosts, roots):
+        options = ["--http", free_port()]
+        server = cluster(bench, stack, hosts, roots, slave_options=options, master_options=options)
+        url = f"http://{server.address}:{options[1]}/file?meta4"
+        # The first request has the hashes computed.
+        curl = ["curl", "-sSf", "--retry", "5", "-o", "/dev/null", url]
+        measured([], client.run(*curl))
+        aria2 = ["aria2c", "-q", "--no-conf", "--follow-metalink=mem", "--allow-overwrite=true",
+                 "-s4", "-k1M", "-d", local, url]
+        return Case(name, lambda: measured([server], client.run(*aria2)), lambda: same_file(file, got))
+
+    return [
+        case("from four slaves", [master, *slaves], copies(bench, file, 4)),
+        case("from one slave", [master, slaves[0]], [bench.linked(file)]),
+    ]
+
+
 def short_cases(bench, stack):
     client, servers = long_line(bench, stack, 1)
     root, local = bench.fresh("root"), bench.fresh("local")
@@ -145,6 +172,8 @@ ROWS = [
     Row("7b", "get 1 GiB from 1 slave, 40 ms round trip", 1.0,
         lambda b, s: long_get_cases(b, s, 1), SEGMENTED),
     Row("8", "get 1 GiB, 4 slaves x 200 Mbit/s", 0.27, stripe_cases, NEEDS),
+    Row("8b", "aria2 by Metalink, 1 GiB, 4 slaves x 200 Mbit/s", 0.3, metalink_cases,
+        {**NEEDS, **CURL, **ARIA2}),
     Row("9", "put 1 GiB, 40 ms round trip", 0.5, long_put_cases, {**FTP, **CURL}),
     Row("10b", "session: start, redirect, list, end, 40 ms round trip", 0.35, short_cases, FTP, "ms"),
 ]
