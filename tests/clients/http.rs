@@ -127,7 +127,10 @@ fn curl_stores_in_every_form() {
         let forms: [(&str, &[&str]); 4] = [
             ("plain", &["-T", "sent"]),
             ("chunked", &["-T", "sent", "-H", "Transfer-Encoding: chunked"]),
-            ("expected", &["-T", "sent", "-H", "Expect: 100-continue", "--expect100-timeout", "30"]),
+            (
+                "expected",
+                &["-T", "sent", "-H", "Expect: 100-continue", "--expect100-timeout", "30"],
+            ),
             ("old", &["-0", "-T", "sent"]),
         ];
         for (name, options) in forms {
@@ -151,9 +154,7 @@ fn curl_states_conditions() {
         assert_eq!(site.status(&["--etag-compare", "tag"], "large.bin"), "304");
         assert_eq!(site.status(&["-z", "large.local"], "large.bin"), "200");
         fs::write(site.local("sent"), "new").unwrap();
-        let put = |condition: &str, path: &str| {
-            site.status(&["-T", "sent", "-H", condition], path)
-        };
+        let put = |condition: &str, path: &str| site.status(&["-T", "sent", "-H", condition], path);
         assert_eq!(put("If-None-Match: *", "large.bin"), "412");
         assert_eq!(put("If-Match: \"another\"", "large.bin"), "412");
         assert_same(&site.served("large.bin"), &large(), "not replaced");

@@ -4,7 +4,9 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
-use crate::harness::{Client, Cluster, Program, ProgramBuilder, SOON, TestDir, content, eventually};
+use crate::harness::{
+    Client, Cluster, Program, ProgramBuilder, SOON, TestDir, content, eventually,
+};
 use crate::site::{assert_same, ready, run, succeed, words};
 
 /// Returns the configuration of the document.
@@ -66,9 +68,7 @@ fn a_drained_slave_gets_no_requests() {
     let (mut program, url) = proxy(&local, slaves);
     let file = format!("{url}/f");
     let become_servers = |what: &str, expected: &[&str]| {
-        eventually(SOON, what, || {
-            (servers(&file, local.path())? == expected).then_some(())
-        });
+        eventually(SOON, what, || (servers(&file, local.path())? == expected).then_some(()));
     };
     become_servers("both slaves answer", &["slave1", "slave2"]);
     assert_same(&fs::read(local.path().join("got")).unwrap(), &sent, "by the proxy");

@@ -66,7 +66,10 @@ fn promtool_accepts_metrics_and_rules() {
     let page = |server: &Program| format!("http://{}/-/metrics", ready(server, "http"));
     let master = fetch(&page(&cluster.master), dir.path());
     assert!(master.contains("\nrelais_slave_up{slave=") && master.contains("relais_leader 1\n"));
-    for (text, server, names) in [(&master, "the master", OF_MASTERS), (&fetch(&page(&cluster.slaves[0].program), dir.path()), "a slave", OF_SLAVES)] {
+    for (text, server, names) in [
+        (&master, "the master", OF_MASTERS),
+        (&fetch(&page(&cluster.slaves[0].program), dir.path()), "a slave", OF_SLAVES),
+    ] {
         for name in names {
             assert!(text.contains(&format!("\n# TYPE {name} ")), "{name} of {server}:\n{text}");
         }

@@ -115,8 +115,8 @@ fn each_block_is_run_or_listed_with_a_reason() {
         let place = format!("{}:{}", block.document, block.line);
         match block.info.as_str() {
             // Other people's programs run the others, in tests/clients.
-            "text" | "bat" | "yaml" | "sh curl" | "sh master" | "sh metalink" | "lftp" | "python"
-            | "haproxy" => {}
+            "text" | "bat" | "yaml" | "sh curl" | "sh master" | "sh metalink" | "lftp"
+            | "python" | "haproxy" => {}
             "sh" | "sh server" | "ftpclient" | "console" | "synopsis" => {
                 assert!(GUIDES.contains(&block.document.as_str()), "{place}: no test runs this")
             }

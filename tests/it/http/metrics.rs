@@ -57,6 +57,7 @@ fn resumed_and_running_transfers_are_counted() {
     let mut reader = HttpTestClient::connect(addr);
     reader.send(b"GET /f HTTP/1.1\r\nHost: localhost\r\n\r\n");
     becomes(addr, "relais_active_transfers", "1");
+    reader.stream().read_exact(&mut vec![0; 24 << 20]).unwrap();
     let received = "relais_transfer_bytes_total{protocol=\"http\",direction=\"download\"}";
     eventually(SOON, "bytes are counted before the end", || {
         let bytes: u64 = value(addr, received).parse().unwrap();

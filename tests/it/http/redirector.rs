@@ -137,9 +137,13 @@ fn the_master_is_not_ready_soon_after_the_last_slave_is_killed() {
     assert_eq!((site.get("/-/readyz").status, site.get("/-/healthz").status), (200, 200));
     site.cluster.slaves[0].program.kill();
     eventually(SOON, "files are redirected to the other slave", || {
-        (0..2).all(|_| site.get("/f").header("location").is_some_and(|at| {
-            at.contains(&site.slaves[1].to_string())
-        })).then_some(())
+        (0..2)
+            .all(|_| {
+                site.get("/f")
+                    .header("location")
+                    .is_some_and(|at| at.contains(&site.slaves[1].to_string()))
+            })
+            .then_some(())
     });
     assert_eq!(site.get("/-/readyz").status, 200);
     site.cluster.slaves[1].program.kill();
@@ -168,9 +172,8 @@ fn signed_urls_are_for_one_path_and_reading_alone() {
     let (slave, path) = site.place(&answer);
     assert!(path.starts_with("/f?relais-signature="), "{path}");
     assert_eq!(answer.header("referrer-policy"), Some("no-referrer"));
-    let status = |line: &str| {
-        HttpTestClient::connect(site.slaves[slave]).request(line, &[], &[]).status
-    };
+    let status =
+        |line: &str| HttpTestClient::connect(site.slaves[slave]).request(line, &[], &[]).status;
     assert_eq!((status(&format!("GET {path}")), status(&format!("HEAD {path}"))), (200, 200));
     let other = path.replace("/f?", "/?");
     for line in [format!("DELETE {path}"), format!("PUT {path}"), format!("GET {other}")] {
@@ -189,7 +192,8 @@ fn basic(user: &str, password: &str) -> String {
     for three in text.as_bytes().chunks(3) {
         let bits = three.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte))
             << (8 * (3 - three.len()));
-        let digits = (0..=three.len()).map(|n| DIGITS[(bits >> (18 - 6 * n)) as usize & 63] as char);
+        let digits =
+            (0..=three.len()).map(|n| DIGITS[(bits >> (18 - 6 * n)) as usize & 63] as char);
         coded.extend(digits);
         coded.extend(std::iter::repeat_n('=', 3 - three.len()));
     }
