@@ -98,8 +98,9 @@ impl Session {
         self.check_ready(keepalive)?;
         let context = &self.context;
         context.visible(context.principal.resolve(path).and_then(|path| {
-            content::open(context, &path, keepalive)?.and_then(|file| {
-                let facts = content::check_wanted(context, &path, &file, IfMatch::Any, keepalive)?;
+            content::open(context, &path, keepalive)?.and_then(|found| {
+                let facts = content::check_wanted(context, &path, &found, IfMatch::Any, keepalive)?;
+                let file = found.file;
                 let range = range_of(&path, range, file.meta.size)?;
                 let is_whole = range == (0..file.meta.size);
                 let known = match algorithm {

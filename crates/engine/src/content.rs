@@ -116,8 +116,9 @@ impl Session {
         self.check_ready(keepalive)?;
         let context = &self.context;
         context.visible(context.principal.resolve(path).and_then(|path| {
-            open(context, &path, keepalive)?.and_then(|file| {
-                check_wanted(context, &path, &file, if_match, keepalive)?;
+            open(context, &path, keepalive)?.and_then(|found| {
+                check_wanted(context, &path, &found, if_match, keepalive)?;
+                let file = found.file;
                 let (count, mut turns) =
                     (count.min(limits::PIECES_PER_PAGE), context.hashing(keepalive));
                 let mut next = || turns.next();
@@ -149,9 +150,9 @@ impl Content {
         if_match: IfMatch,
         keepalive: &mut dyn KeepAlive,
     ) -> Result<Located<Self>, Refusal> {
-        open(context, path, keepalive)?.and_then(|file| {
-            let facts = check_wanted(context, path, &file, if_match, keepalive)?;
-            let (context, path) = (context.clone(), path.clone());
+        open(context, path, keepalive)?.and_then(|found| {
+            let facts = check_wanted(context, path, &found, if_match, keepalive)?;
+            let (context, path, file) = (context.clone(), path.clone(), found.file);
             let record = TransferRecord::default();
             Ok(Self { context, path, file, facts, record, bytes: 0, slot: None })
         })
@@ -327,6 +328,21 @@ impl Drop for LargeTransferSlot {
     }
 }
 
+/// An open file of the tree.
+pub(crate) struct TreeFile {
+    pub file: OpenFile,
+    /// What the catalogue knew of the file when it was opened; none if it was not asked, or knew of
+    /// another file.
+    known: Option<EntryFacts>,
+}
+
+impl TreeFile {
+    /// Returns what the catalogue knows of the file.
+    pub fn facts(&self, context: &SessionContext, path: &TreePath) -> Result<EntryFacts, Refusal> {
+        self.known.map_or_else(|| context.facts(path, &self.file.meta), Ok)
+    }
+}
+
 /// Opens the file that the tree has at a path.
 ///
 /// The catalogue gets a moment to agree with the disk about a file that is being changed.
@@ -334,10 +350,11 @@ pub(crate) fn open(
     context: &SessionContext,
     path: &TreePath,
     keepalive: &mut dyn KeepAlive,
-) -> Result<Located<OpenFile>, Refusal> {
+) -> Result<Located<TreeFile>, Refusal> {
     let folder = &context.settings.folder;
     if !context.settings.is_cluster_member || path.is_root() {
-        return retry_while_moving(context, path, || folder.open_file(path)).map(Located::Here);
+        let file = retry_while_moving(context, path, || folder.open_file(path))?;
+        return Ok(Located::Here(TreeFile { file, known: None }));
     }
     let limits = (CATALOG_LAG, POLL_INTERVAL);
     let located = poll(limits, WaitReason::Storing, keepalive, |_| {
@@ -357,9 +374,12 @@ pub(crate) fn open(
             return Ok(Some(Located::Elsewhere(holders)));
         }
         match folder.open_file(path) {
+            Ok(file) if row.matches(&file.meta) => {
+                Ok(Some(Located::Here(TreeFile { file, known: Some(row.facts()) })))
+            }
             // A local change that has no change id yet is served as it is.
-            Ok(file) if row.matches(&file.meta) || row.entry.version.is_none() => {
-                Ok(Some(Located::Here(file)))
+            Ok(file) if row.entry.version.is_none() => {
+                Ok(Some(Located::Here(TreeFile { file, known: None })))
             }
             Ok(_) | Err(TreeError::NotFound | TreeError::NotFolder | TreeError::NotServed(_)) => {
                 Ok(None)
@@ -426,11 +446,11 @@ fn find_holders(
 pub(crate) fn check_wanted(
     context: &SessionContext,
     path: &TreePath,
-    file: &OpenFile,
+    found: &TreeFile,
     wanted: IfMatch,
     keepalive: &mut dyn KeepAlive,
 ) -> Result<EntryFacts, Refusal> {
-    let mut facts = context.facts(path, &file.meta)?;
+    let (mut facts, file) = (found.facts(context, path)?, &found.file);
     let fits = match wanted {
         IfMatch::Any => true,
         IfMatch::Identity(identity) => file.meta.identity(&context.settings.folder_id) == identity,

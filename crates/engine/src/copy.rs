@@ -53,8 +53,9 @@ impl Session {
         let mut record = self.begin(LoggedCommand::Copy, &from, Some(&to), keepalive)?;
         let context = &self.context;
         let opened = context.principal.resolve_below(&from).and_then(|from| {
-            content::open(context, &from, keepalive)?.and_then(|file| {
-                let facts = content::check_wanted(context, &from, &file, if_match, keepalive)?;
+            content::open(context, &from, keepalive)?.and_then(|found| {
+                let facts = content::check_wanted(context, &from, &found, if_match, keepalive)?;
+                let file = found.file;
                 let follow_ups =
                     self.property_copies(id, &from, &context.principal.resolve(&to)?)?;
                 Ok((from, file, facts, follow_ups))

@@ -41,7 +41,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// How long a command waits for the first scan of the folder.
 pub(crate) const SCAN_WAIT: Duration = Duration::from_secs(60);
 /// Catalogue connections that are kept for later commands.
-const SPARE_READERS: usize = 4;
+const SPARE_READERS: usize = 16;
 
 /// The settings of an engine.
 pub struct EngineSettings {
@@ -78,6 +78,8 @@ pub struct Engine {
     pub(crate) hash_semaphore: HashSemaphore,
     pub(crate) active_uploads: ActiveUploads,
     pub(crate) computations: Computations,
+    /// The change up to which the catalogue has no SHA-256 hash at all; none before it was asked.
+    pub(crate) unhashed_at: Mutex<Option<Lsn>>,
     /// Renews logins; none before the process has set it.
     login_renewer: OnceLock<Arc<dyn LoginRenewer>>,
     /// Set when the process stops.
@@ -100,6 +102,7 @@ impl Engine {
             active_uploads: ActiveUploads::default(),
             computations: Computations::default(),
             settings,
+            unhashed_at: Mutex::default(),
             login_renewer: OnceLock::new(),
             stopping: AtomicBool::new(false),
             readers: Mutex::new(Vec::new()),

@@ -95,8 +95,8 @@ impl Session {
             {
                 return Ok(Located::Here(details));
             }
-            content::open(context, &path, keepalive)?.and_then(|file| {
-                let mut facts = context.facts(&path, &file.meta)?;
+            content::open(context, &path, keepalive)?.and_then(|found| {
+                let (mut facts, file) = (found.facts(context, &path)?, found.file);
                 facts.digest = Some(digest_of(context, &facts, &path, &file, keepalive)?);
                 from_disk(context, &path, &file.meta, &facts)
             })

@@ -134,8 +134,8 @@ fn find(
         Ok::<_, Refusal>(put.zip(known).map(|(put, hashes)| Found::Known(put, hashes)))
     };
     match content::open(context, path, keepalive)? {
-        Located::Here(file) => {
-            let facts = context.facts(path, &file.meta)?;
+        Located::Here(found) => {
+            let (facts, file) = (found.facts(context, path)?, found.file);
             match known(facts.content)? {
                 Some(found) => Ok(found),
                 None => join(context, path, file, facts, keepalive).map(Found::Computing),
@@ -185,7 +185,18 @@ pub(crate) fn stored(
     context: &SessionContext,
     put: Option<Lsn>,
 ) -> Result<Option<ContentHashes>, Refusal> {
-    put.map_or(Ok(None), |put| context.with_catalogue(|store| store.content_hashes(put)))
+    let Some(put) = put else { return Ok(None) };
+    // Hashes come by changes. Many slaves never have any, and need not look for each file's.
+    let applied = context.host().applied_lsn();
+    if applied != Lsn::default() && *context.unhashed_at.lock() == Some(applied) {
+        return Ok(None);
+    }
+    let (found, has_any) = context.with_catalogue(|store| {
+        let found = store.content_hashes(put)?;
+        Ok((found.clone(), found.is_some() || store.has_hashes()?))
+    })?;
+    *context.unhashed_at.lock() = (!has_any).then_some(applied);
+    Ok(found)
 }
 
 /// Joins the computation for a file, or begins it once there is a place.

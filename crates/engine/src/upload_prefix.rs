@@ -10,7 +10,7 @@ use relais_proto::{Digest, ErrorCode, Expect, Kind, Lsn, Refusal, TreePath, Wait
 use relais_storage::{changes_unavailable_at, refuse};
 use relais_tree::{OpenFile, TreeError};
 
-use crate::content::{self, Located, check_unchanged, content_changed};
+use crate::content::{self, Located, TreeFile, check_unchanged, content_changed};
 use crate::context::SessionContext;
 use crate::copy::copy_bytes;
 use crate::keep_alive::{KeepAlive, poll};
@@ -97,7 +97,7 @@ pub(crate) fn find_existing(
         }
         let Some(version) = row.entry.version else { return Ok(None) };
         match content::open(context, path, keepalive)? {
-            Located::Here(file) => Ok(row
+            Located::Here(TreeFile { file, .. }) => Ok(row
                 .matches(&file.meta)
                 .then(|| ExistingFile::Here(LocalFile { file, version, digest: row.digest }))),
             Located::Elsewhere(holders) => {

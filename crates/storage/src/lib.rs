@@ -28,8 +28,8 @@ mod writer_lock;
 
 pub use catalogue::events::{EventPage, EventPosition};
 pub use catalogue::path_listing::PathListing;
-pub use catalogue::reader::{CatalogReader, EntryFacts, ListOutcome};
-pub use catalogue::row::{CatalogRow, FileIdentity, RetainedContent, UnhashedFile};
+pub use catalogue::reader::{CatalogReader, ListOutcome};
+pub use catalogue::row::{CatalogRow, EntryFacts, FileIdentity, RetainedContent, UnhashedFile};
 pub use catalogue::skipped::SkipReason;
 pub use catalogue::store::CatalogStore;
 pub use catalogue::unapplied::UnappliedPath;

@@ -20,6 +20,14 @@ impl CatalogStore {
         found.map(|bytes| decoded(&bytes).ok_or_else(damaged)).transpose()
     }
 
+    /// Returns whether the hashes of any content are known.
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn has_hashes(&self) -> Result<bool> {
+        self.exists("sha256", "1", Values::default())
+    }
+
     /// Records the hashes of a content that the tree has.
     pub(super) fn record_hashes(&self, put: Lsn, hashes: &ContentHashes) -> Result<()> {
         self.run(
@@ -40,7 +48,7 @@ impl CatalogStore {
 
     /// Deletes the hashes of the contents at and below a path, which leave the tree.
     pub(super) fn drop_hashes_below(&self, path: &TreePath) -> Result<()> {
-        if !self.exists("sha256", "1", Values::default())? {
+        if !self.has_hashes()? {
             return Ok(());
         }
         let contents = format!(

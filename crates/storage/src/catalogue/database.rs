@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use relais_tree::{MetaKind, TreeError};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::error::{CatalogError, Result};
@@ -178,13 +179,14 @@ fn connect(own: &MetadataFolder, flags: OpenFlags) -> rusqlite::Result<Connectio
     let database = Connection::open_with_flags(own.path(FILE), flags)?;
     database.busy_timeout(BUSY)?;
     database.set_prepared_statement_cache_capacity(STATEMENTS);
+    // Without it SQLite prepares a statement anew for each value that could choose another index.
+    database.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(database)
 }
 
 /// Adds the database file to an error.
 pub(super) fn failed(file: &Path) -> impl Fn(rusqlite::Error) -> CatalogError {
-    let file = file.display().to_string();
-    move |source| CatalogError::Database { file: file.clone(), source }
+    |source| CatalogError::Database { file: file.display().to_string(), source }
 }
 
 /// Opens the database for the writer, and creates it if it is missing.

@@ -2,14 +2,12 @@
 //!
 //! If the database does not exist yet, each query has an empty result.
 
-use relais_proto::{
-    Digest, Entry, FileTime, FolderId, Kind, Lsn, Metrics, Mode, PeerSlave, SlaveId, TreePath,
-};
+use relais_proto::{Entry, FolderId, Kind, Lsn, Metrics, PeerSlave, SlaveId, TreePath};
 use relais_tree::{Meta, MetaKind};
 use rusqlite::params_from_iter;
 
 use super::columns::{Columns, Values};
-use super::row::{COLUMNS, CatalogRow};
+use super::row::{COLUMNS, CatalogRow, EntryFacts};
 use super::store::CatalogStore;
 use crate::error::Result;
 use crate::metadata_folder::MetadataFolder;
@@ -35,19 +33,6 @@ pub enum ListOutcome {
     NotFound,
     /// The path is a file.
     NotFolder,
-}
-
-/// What the catalogue knows of an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct EntryFacts {
-    /// Digest of the content; `None` for a folder, or if it is not computed yet.
-    pub digest: Option<Digest>,
-    /// LSN of the last change to the path.
-    pub version: Option<Lsn>,
-    /// LSN of the put that stored the content.
-    pub content: Option<Lsn>,
-    /// Mode in the tree, and modification time of a file.
-    pub attributes: Option<(Mode, FileTime)>,
 }
 
 /// A read-only connection to the catalogue.
@@ -161,12 +146,7 @@ impl CatalogStore {
         let is_folder =
             |row: &CatalogRow| row.entry.kind == Kind::Folder && meta.kind == MetaKind::Folder;
         let row = self.row(path)?.filter(|row| row.matches(meta) || is_folder(row));
-        Ok(row.map(|row| EntryFacts {
-            digest: row.digest,
-            version: row.entry.version,
-            content: row.content,
-            attributes: Some((row.entry.mode, row.entry.mtime)),
-        }))
+        Ok(row.map(|row| row.facts()))
     }
 
     /// Returns the row of a path, and the known holders if its content is missing.

@@ -58,6 +58,19 @@ impl FileIdentity {
     }
 }
 
+/// What the catalogue knows of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EntryFacts {
+    /// Digest of the content; `None` for a folder, or if it is not computed yet.
+    pub digest: Option<Digest>,
+    /// LSN of the last change to the path.
+    pub version: Option<Lsn>,
+    /// LSN of the put that stored the content.
+    pub content: Option<Lsn>,
+    /// Mode in the tree, and modification time of a file.
+    pub attributes: Option<(Mode, FileTime)>,
+}
+
 /// A file that needs a digest.
 #[derive(Debug, Clone)]
 pub struct UnhashedFile {
@@ -73,6 +86,17 @@ impl CatalogRow {
     pub fn matches(&self, meta: &Meta) -> bool {
         (self.disk.ctime, self.disk.mtime) == (meta.ctime, meta.mtime)
             && self.matches_except_ctime(meta)
+    }
+
+    /// Returns what sessions need of the row.
+    #[must_use]
+    pub fn facts(&self) -> EntryFacts {
+        EntryFacts {
+            digest: self.digest,
+            version: self.entry.version,
+            content: self.content,
+            attributes: Some((self.entry.mode, self.entry.mtime)),
+        }
     }
 
     /// Returns whether a scan finds nothing new in `meta`: neither content nor mode.

@@ -24,6 +24,8 @@ pub fn keep_names() -> Result<(), &'static str> {
         // opens any file in this process.
         let result = unsafe {
             let stat: unsafe extern "C" fn() = std::mem::transmute(stat);
+            // Without its counters of memory, threads do not wait for each other to allocate.
+            ffi::sqlite3_config(ffi::SQLITE_CONFIG_MEMSTATUS, 0);
             ffi::sqlite3_initialize();
             let vfs = ffi::sqlite3_vfs_find(std::ptr::null());
             vfs.as_ref()
