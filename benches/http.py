@@ -95,6 +95,7 @@ class Nginx:
                     listen 127.0.0.1:{self.http};
                     listen 127.0.0.1:{self.https} ssl;
                     ssl_certificate {cert}; ssl_certificate_key {key};
+                    ssl_protocols TLSv1.2 TLSv1.3;
                     location / {{ root {root}; dav_methods PUT; }}
                 }}
                 server {{

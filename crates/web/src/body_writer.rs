@@ -123,10 +123,11 @@ impl<'a> BodyWriter<'a> {
     }
 
     fn copy_file(&mut self, file: &File, range: Range<u64>) -> io::Result<(u64, SendOutcome)> {
-        let mut buffer = vec![0; GATHERED];
-        let mut at = range.start;
+        let next = |at| usize::try_from(range.end - at).map_or(GATHERED, |left| left.min(GATHERED));
+        let mut at = range.start.min(range.end);
+        let mut buffer = vec![0; next(at)];
         while at < range.end {
-            let want = usize::try_from(range.end - at).map_or(GATHERED, |left| left.min(GATHERED));
+            let want = next(at);
             match read_full(file, &mut buffer[..want], at) {
                 Ok(0) => return Ok((at - range.start, SendOutcome::Short)),
                 Ok(got) => {

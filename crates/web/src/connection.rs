@@ -15,6 +15,8 @@ use crate::error::WebError;
 use crate::input::{Input, READ_WAIT, is_transient, wait_for_input};
 use crate::limits;
 
+/// Bytes that one read of a head takes at most; most heads are shorter.
+const HEAD_READ: usize = 4 * 1024;
 /// Longest wait of one send before the throughput is checked.
 const SEND_WAIT: Duration = Duration::from_secs(5);
 
@@ -86,7 +88,7 @@ impl HttpConnection {
             return Ok(NextRequest::Closed);
         }
         self.rules = AnswerRules::closing();
-        let mut until = None;
+        let mut until: Option<Instant> = None;
         loop {
             if !self.input.is_empty() {
                 match RequestHead::parse(self.input.rest()) {
@@ -99,23 +101,24 @@ impl HttpConnection {
                     Err(error) => return Err(self.reject(error)),
                 }
                 let head_time = relais_proto::limits::LOGIN_TIME;
-                until.get_or_insert_with(|| Instant::now() + head_time);
+                if *until.get_or_insert_with(|| Instant::now() + head_time) <= Instant::now() {
+                    const LATE: &str = "the head of the request did not come in time";
+                    return Err(self.reject(RequestError::new(Status::REQUEST_TIMEOUT, LATE)));
+                }
             }
-            if !wait_for_input(&self.stream, until.unwrap_or(idle_until))? {
-                const LATE: &str = "the head of the request did not come in time";
-                return match until {
-                    None => Ok(NextRequest::Idle),
-                    Some(_) => Err(self.reject(RequestError::new(Status::REQUEST_TIMEOUT, LATE))),
-                };
-            }
-            match self.input.fill(&self.stream, limits::INPUT) {
+            // A busy client sends the next request within the time of a read.
+            let most = limits::INPUT.min(self.input.rest().len() + HEAD_READ);
+            match self.input.fill(&self.stream, most) {
                 Ok(0) => {
                     self.is_kept = false;
                     return Ok(NextRequest::Closed);
                 }
-                Ok(_) => {}
+                Ok(_) => continue,
                 Err(e) if is_transient(&e) => {}
                 Err(e) => return Err(e.into()),
+            }
+            if !wait_for_input(&self.stream, until.unwrap_or(idle_until))? && until.is_none() {
+                return Ok(NextRequest::Idle);
             }
         }
     }

@@ -13,6 +13,8 @@ use rustix::net::SendFlags;
 const SENDFILE: u64 = 1024 * 1024;
 /// Bytes per read of content that is copied; they stay in the processor's cache.
 const COPIED: usize = 16 * 1024;
+/// Bytes per read of content that is encrypted: several records leave in one system call.
+const ENCRYPTED: usize = 64 * 1024;
 
 /// Sends on one stream.
 ///
@@ -68,10 +70,11 @@ impl<'a> Sender<'a> {
     }
 
     fn send_copied(&self, file: &File, range: Range<u64>) -> io::Result<(u64, SendOutcome)> {
-        let mut buffer = vec![0; COPIED];
+        let size = if self.stream.is_encrypted() { ENCRYPTED } else { COPIED };
+        let mut buffer = vec![0; size];
         let mut at = range.start;
         while at < range.end {
-            let want = usize::try_from(range.end - at).map_or(COPIED, |left| left.min(COPIED));
+            let want = usize::try_from(range.end - at).map_or(size, |left| left.min(size));
             match read_full(file, &mut buffer[..want], at) {
                 Ok(0) => return Ok((at - range.start, SendOutcome::Short)),
                 Ok(got) => {
