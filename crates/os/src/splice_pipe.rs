@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use log::debug;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 
 /// Bytes that the pipe can hold. The system allows a user without privileges 64 MiB of pipes.
@@ -26,6 +27,12 @@ impl SplicePipe {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
         fcntl_setpipe_size(&writer, CAPACITY)?;
         Ok(Self { reader, writer, held: 0 })
+    }
+
+    /// Makes an empty pipe; none if it cannot be made, so that the bytes have to be copied.
+    #[must_use]
+    pub fn if_possible() -> Option<Self> {
+        Self::new().inspect_err(|e| debug!("bytes are copied for lack of a pipe: {e}")).ok()
     }
 
     /// Returns the number of bytes in the pipe.

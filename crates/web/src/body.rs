@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use relais_http::{RequestError, Status};
 use relais_net::MinimumThroughput;
+use relais_os::SplicePipe;
 
 use crate::body_state::{BodyState, Rest};
 use crate::connection::HttpConnection;
@@ -44,11 +45,38 @@ impl Body<'_> {
     /// [`io::ErrorKind::UnexpectedEof`] if the connection ends before the body.
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, WebError> {
         let result = self.connection.read_body(buffer);
+        self.end_after(result)
+    }
+
+    /// Has the connection closed after an error.
+    fn end_after(&mut self, result: Result<usize, WebError>) -> Result<usize, WebError> {
         if result.is_err() {
             self.connection.rules.keep = false;
             self.connection.body = BodyState::default();
         }
         result
+    }
+
+    /// Whether the rest of the body can go to a pipe by [`Self::read_into`].
+    #[must_use]
+    pub fn can_be_spliced(&self) -> bool {
+        let HttpConnection { stream, input, body, .. } = &*self.connection;
+        matches!(body.rest, Rest::Sized(_)) && input.is_empty() && !stream.is_encrypted()
+    }
+
+    /// Moves some bytes to `pipe` without a copy; returns their number, 0 at the end of the body.
+    ///
+    /// # Errors
+    /// As [`Self::read`]; [`io::ErrorKind::Unsupported`] unless [`Self::can_be_spliced`].
+    pub fn read_into(&mut self, pipe: &mut SplicePipe) -> Result<usize, WebError> {
+        if matches!(self.connection.body.rest, Rest::Nothing) {
+            return Ok(0);
+        }
+        if !self.can_be_spliced() {
+            return Err(io::Error::from(io::ErrorKind::Unsupported).into());
+        }
+        let result = self.connection.splice_body(pipe);
+        self.end_after(result)
     }
 
     /// Reads the whole body.
@@ -120,8 +148,24 @@ impl HttpConnection {
         } else {
             (&mut self.input.rest()).read(buffer).inspect(|got| self.input.consume(*got))?
         };
-        let left = left - got as u64;
-        self.body.rest = if left == 0 { Rest::Nothing } else { Rest::Sized(left) };
+        self.body.rest = Rest::sized(left - got as u64);
+        Ok(got)
+    }
+
+    fn splice_body(&mut self, pipe: &mut SplicePipe) -> Result<usize, WebError> {
+        let Rest::Sized(left) = self.body.rest else { return Ok(0) };
+        let most = usize::try_from(left).unwrap_or(usize::MAX);
+        let mut throughput = self.body.throughput.take();
+        let got = self.receive(
+            throughput.get_or_insert_with(|| MinimumThroughput::new(Instant::now())),
+            |connection| {
+                let stream = &connection.stream;
+                pipe.fill(|to, room| Ok(stream.receive_into(to, most.min(room))?))
+            },
+        );
+        self.body.throughput = throughput;
+        let got = got?;
+        self.body.rest = Rest::sized(left - got as u64);
         Ok(got)
     }
 

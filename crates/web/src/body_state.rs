@@ -24,6 +24,13 @@ pub(crate) enum Rest {
     Chunked(ChunkedDecoder, usize),
 }
 
+impl Rest {
+    /// Returns the rest of a body with a known length.
+    pub fn sized(left: u64) -> Self {
+        if left == 0 { Self::Nothing } else { Self::Sized(left) }
+    }
+}
+
 impl BodyState {
     pub fn new(length: BodyLength, expects_continue: bool) -> Self {
         let rest = match length {

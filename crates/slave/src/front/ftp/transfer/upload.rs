@@ -8,7 +8,6 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use log::debug;
 use relais_engine::{Committed, KeepAlive, PathUpload, Upload, UploadStart};
 use relais_ftp::ascii::Decoder;
 use relais_ftp::{Reply, TransferType};
@@ -178,7 +177,7 @@ fn receive_image(
         upload.write(&buffer[..got])?;
         if upload.is_large()
             && !data.is_encrypted()
-            && let Some(mut pipe) = make_pipe()
+            && let Some(mut pipe) = SplicePipe::if_possible()
         {
             while data.read_into(&mut pipe, &mut ftp.control)? > 0 {
                 upload.write_from(&mut pipe)?;
@@ -187,11 +186,6 @@ fn receive_image(
         }
     }
     Ok(())
-}
-
-/// Makes the pipe of a large upload. Its user can have only so many; others are copied.
-fn make_pipe() -> Option<SplicePipe> {
-    SplicePipe::new().inspect_err(|e| debug!("an upload is copied for lack of a pipe: {e}")).ok()
 }
 
 /// Receives lines, and converts their ends; the decoder may hold the last byte.

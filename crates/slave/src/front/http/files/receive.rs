@@ -3,6 +3,7 @@
 use relais_engine::{ChecksumAlgorithm, ChecksumHasher, Upload};
 use relais_http::digest::{self, Sha256Digest};
 use relais_http::{Headers, Status};
+use relais_os::SplicePipe;
 
 use crate::front::http::error::{HttpError, HttpResult};
 use crate::front::http::session::HttpSession;
@@ -54,6 +55,7 @@ pub fn receive(
     }
 }
 
+/// The bytes of a large body go from the socket to the file without a copy, if they can.
 fn receive_all(http: &mut HttpSession, upload: &mut Upload, digests: &BodyDigests) -> HttpResult {
     let wanted = [digests.content, digests.representation];
     let is_hashed = wanted.iter().any(Option::is_some);
@@ -70,6 +72,16 @@ fn receive_all(http: &mut HttpSession, upload: &mut Upload, digests: &BodyDigest
             hasher.update(&buffer[..got]);
         }
         upload.write(&buffer[..got])?;
+        if upload.is_large()
+            && hasher.is_none()
+            && body.can_be_spliced()
+            && let Some(mut pipe) = SplicePipe::if_possible()
+        {
+            while body.read_into(&mut pipe)? > 0 {
+                upload.write_from(&mut pipe)?;
+            }
+            break;
+        }
     }
     let found = hasher.map(ChecksumHasher::finish);
     check_digest(found.as_deref(), wanted.iter().flatten())
