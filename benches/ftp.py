@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Compares the FTP front end of a slave with vsftpd and Pure-FTPd, with the same clients.
+"""Compares the FTP front end of a slave with vsftpd, Pure-FTPd and ProFTPD, with the same clients.
 
     benches/ftp.py [--rounds N] [--only ROW]...
 
 It needs root (the rivals serve anonymous users from a bind mount), the release build (`make`), the
-Debian packages curl and lftp, and 4 GiB in /dev/shm. vsftpd and Pure-FTPd are taken from PATH or
-from --vsftpd and --pure-ftpd; a rival that is missing or does not start is named and skipped. The
+Debian packages curl and lftp, and 4 GiB in /dev/shm. The rivals are taken from PATH or from
+--vsftpd, --pure-ftpd and --proftpd; one that is missing or does not start is named and skipped. The
 servers take turns, and another one begins in each round. A round before the others is not counted.
 A ratio below 1 is in favour of Relais; its spread is that of the rounds.
 """
@@ -115,6 +115,35 @@ def start_pure_ftpd(program, _, root):
     return Server("Pure-FTPd", command, port)
 
 
+def start_proftpd(program, work, root):
+    port, config = free_port(), work / "proftpd.conf"
+    config.write_text(f"""
+        ServerType standalone
+        DefaultServer on
+        DefaultAddress 127.0.0.1
+        Port {port}
+        UseIPv6 off
+        UseReverseDNS off
+        User ftp
+        Group nogroup
+        MaxInstances none
+        ControlsEngine off
+        DelayEngine off
+        PidFile {work}/proftpd.pid
+        ScoreboardFile none
+        SystemLog none
+        TransferLog none
+        WtmpLog off
+        <Anonymous {root}>
+            User ftp
+            Group nogroup
+            UserAlias anonymous ftp
+            RequireValidShell off
+        </Anonymous>
+    """)
+    return Server("ProFTPD", [program, "-n", "-c", str(config)], port)
+
+
 def retrieve(server, root, work):
     got = work / "got"
     got.unlink(missing_ok=True)
@@ -217,6 +246,7 @@ def main():
     parser.add_argument("--only", action="append", choices=ROWS, metavar="ROW", help=", ".join(ROWS))
     parser.add_argument("--vsftpd", default="vsftpd")
     parser.add_argument("--pure-ftpd", default="pure-ftpd")
+    parser.add_argument("--proftpd", default="proftpd")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="relais-bench.", dir="/dev/shm") as folder:
         work = Path(folder)
@@ -226,7 +256,11 @@ def main():
         servers = []
         try:
             servers.append(start_relais(work, root))
-            for program, start in (args.vsftpd, start_vsftpd), (args.pure_ftpd, start_pure_ftpd):
+            for program, start in (
+                (args.vsftpd, start_vsftpd),
+                (args.pure_ftpd, start_pure_ftpd),
+                (args.proftpd, start_proftpd),
+            ):
                 add_rival(servers, program, start, work, root)
             wait_until_idle(servers[0].process)
             measure(servers, [ROWS[key] for key in args.only or ROWS], args.rounds, root, work)
