@@ -1,13 +1,13 @@
-//! Events that the login thread notices: changed accounts, and an order that is halted.
+//! The texts of events: changed states of slaves, changed accounts, and an order that is halted.
 
 use std::sync::Arc;
 
 use log::Level;
 use parking_lot::Mutex;
 use relais_auth::Accounts;
-use relais_cluster::HaltReason;
+use relais_cluster::{HaltReason, SlaveStateChange};
 use relais_coordinator::halted_text;
-use relais_proto::quote;
+use relais_proto::{SlaveState, quote};
 
 use crate::events::EventLog;
 
@@ -47,6 +47,23 @@ impl Announced {
             Some(halt) => events.keep(Level::Error, &halted_text(halt)),
             None => events.record(Level::Info, "changes are taken again".to_owned()),
         }
+    }
+}
+
+/// Returns what has become of a slave.
+pub(crate) fn state_text(notice: &SlaveStateChange) -> (Level, String) {
+    let who = match notice.addr {
+        Some(addr) => format!("slave {} at {addr}", notice.id),
+        None => format!("slave {}", notice.id),
+    };
+    match (notice.from, notice.to) {
+        (_, SlaveState::InService) => (Level::Info, format!("{who} is in service")),
+        (None, SlaveState::CatchingUp) => (Level::Info, format!("{who} joined")),
+        (Some(SlaveState::Down), SlaveState::CatchingUp) => {
+            (Level::Info, format!("{who} came back"))
+        }
+        (_, SlaveState::Down) => (Level::Warn, format!("{who} left: it is out of service")),
+        (_, state) => (Level::Info, format!("{who} is {}", state.text())),
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use log::{Level, debug};
+use log::debug;
 use parking_lot::Mutex;
 use relais_auth::{
     AuthenticatedUser, ClusterKey, EndedTickets, FailedLogins, LiveAccounts, LocalLoginState,
@@ -17,8 +17,7 @@ use relais_auth::{
 };
 use relais_cluster::{
     Balance, Conflict, ConnectionAddrs, CoordinatorEvent, HttpAddresses, HttpEndpoint,
-    HttpRequester, JoinRequest, LinkId, NoSlave, Registry, SlaveAddresses, SlaveStateChange,
-    same_host,
+    HttpRequester, JoinRequest, LinkId, NoSlave, Registry, SlaveAddresses, same_host,
 };
 use relais_coordinator::{OrderCommand, OrderHandle, OrderStatus, SharedOrderStatus};
 use relais_proto::{
@@ -26,7 +25,7 @@ use relais_proto::{
     Reply, SlaveId, SlaveReport, SlaveState, TreePage, limits, sanitize,
 };
 
-use crate::announcements::Announced;
+use crate::announcements::{Announced, state_text};
 use crate::certifier::Certifier;
 use crate::events::EventLog;
 use crate::forwarded_logins::ForwardedLogins;
@@ -402,7 +401,7 @@ impl Core {
     pub fn announce(&self) {
         let notices = self.registry.lock().notices(self.uptime());
         for notice in &notices {
-            let (level, text) = describe(notice);
+            let (level, text) = state_text(notice);
             self.events.record(level, text);
         }
     }
@@ -448,21 +447,5 @@ fn resolve(advertise: &str) -> Result<Vec<SocketAddr>, Refusal> {
         Ok(found)
     } else {
         Err(bad("it names no address and port that a client could use".to_owned()))
-    }
-}
-
-fn describe(notice: &SlaveStateChange) -> (Level, String) {
-    let who = match notice.addr {
-        Some(addr) => format!("slave {} at {addr}", notice.id),
-        None => format!("slave {}", notice.id),
-    };
-    match (notice.from, notice.to) {
-        (_, SlaveState::InService) => (Level::Info, format!("{who} is in service")),
-        (None, SlaveState::CatchingUp) => (Level::Info, format!("{who} joined")),
-        (Some(SlaveState::Down), SlaveState::CatchingUp) => {
-            (Level::Info, format!("{who} came back"))
-        }
-        (_, SlaveState::Down) => (Level::Warn, format!("{who} left: it is out of service")),
-        (_, state) => (Level::Info, format!("{who} is {}", state.text())),
     }
 }

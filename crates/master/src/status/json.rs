@@ -157,7 +157,10 @@ mod tests {
             "{text}"
         );
         assert!(text.starts_with(&format!(
-            r#"{{"epoch":1,"number":42,"slaves":[{{"id":"{}","addr":"127.0.0.1:2122","state":"in-service","number":40,"lag":2,"confined":[],"active_transfers":0,"#,
+            concat!(
+                r#"{{"epoch":1,"number":42,"slaves":[{{"id":"{}","addr":"127.0.0.1:2122","#,
+                r#""state":"in-service","number":40,"lag":2,"confined":[],"active_transfers":0,"#
+            ),
             "ab".repeat(16)
         )));
         assert!(
@@ -176,7 +179,10 @@ mod tests {
                 removals_cap: 0,
             })
             .unwrap(),
-            r#"{"epoch":1,"number":0,"slaves":[],"halted":null,"lost":0,"removals":0,"removals_cap":0}"#
+            concat!(
+                r#"{"epoch":1,"number":0,"slaves":[],"halted":null,"lost":0,"#,
+                r#""removals":0,"removals_cap":0}"#
+            )
         );
     }
 }

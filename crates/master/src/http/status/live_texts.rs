@@ -109,3 +109,38 @@ fn layout(cluster: &ClusterView) -> String {
     }
     hasher.finalize().to_hex().chars().take(16).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(state: &str, path: &str) -> LiveTexts {
+        LiveTexts {
+            layout: state.to_owned(),
+            texts: BTreeMap::from([
+                ("a.state".to_owned(), state.to_owned()),
+                ("a.slave".to_owned(), "</span><b>".to_owned()),
+            ]),
+            curves: BTreeMap::from([("lag", path.to_owned())]),
+        }
+    }
+
+    #[test]
+    fn a_message_has_what_differs_from_the_last_one() {
+        let (old, new) = (texts("in-service", "M0 1"), texts("down", "M0 1"));
+        let json = |message: &LiveMessage<'_>| serde_json::to_string(message).unwrap();
+        assert_eq!(
+            json(&new.since(Some(&old), &[])),
+            r#"{"layout":"down","texts":{"a.state":"down"},"curves":{},"events":[]}"#
+        );
+        assert_eq!(
+            json(&old.since(None, &[])),
+            concat!(
+                r#"{"layout":"in-service","texts":{"a.slave":"</span><b>","#,
+                r#""a.state":"in-service"},"curves":{"lag":"M0 1"},"events":[]}"#
+            )
+        );
+        let moved = texts("down", "M0 1L1 1");
+        assert!(json(&moved.since(Some(&new), &[])).contains(r#""curves":{"lag":"M0 1L1 1"}"#));
+    }
+}
