@@ -18,6 +18,7 @@ mod history_hash;
 mod http_addresses;
 mod locks;
 mod message_budget;
+mod packed_map;
 mod properties;
 pub mod record;
 mod registry;

@@ -5,7 +5,6 @@
 //! it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::Bound;
 
 use relais_proto::{Annotations, Attributes, Change, ChangeId, LogEntry, Lsn, TreePath};
 pub use relais_proto::{FileContent, TreeEntry as Entry};
@@ -13,6 +12,7 @@ pub use relais_proto::{FileContent, TreeEntry as Entry};
 use crate::annotation_tables::AnnotationTables;
 use crate::content_hashes::ContentHashTable;
 use crate::locks::LockTable;
+use crate::packed_map::{Iter, PackedMap};
 use crate::properties::{PathProperties, PropertyTable};
 use crate::tree_view::{TreeNode, TreeView};
 
@@ -32,10 +32,10 @@ pub struct Effects {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tree {
     /// Ordered by the bytes of the path, so the entries below a folder are adjacent.
-    entries: BTreeMap<TreePath, Entry>,
+    entries: PackedMap<TreePath, Entry>,
     last: Lsn,
     /// Path of each content, by its put.
-    puts: BTreeMap<Lsn, TreePath>,
+    puts: PackedMap<Lsn, TreePath>,
     /// Replaced entry of each put, until the put is safe. A withdrawal restores it. Nothing else
     /// can be withdrawn, so removed or moved subtrees are not kept.
     pub(crate) formers: BTreeMap<Lsn, Option<Entry>>,
@@ -58,12 +58,12 @@ impl Tree {
 
     /// Returns the entry at a path below the root.
     #[must_use]
-    pub fn get(&self, path: &TreePath) -> Option<&Entry> {
+    pub fn get(&self, path: &TreePath) -> Option<Entry> {
         self.entries.get(path)
     }
 
     /// Iterates over all entries, ordered by path.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&TreePath, &Entry)> {
+    pub fn iter(&self) -> Iter<'_, TreePath, Entry> {
         self.entries.iter()
     }
 
@@ -83,23 +83,28 @@ impl Tree {
     pub fn below<'a>(
         &'a self,
         folder: &'a TreePath,
-    ) -> impl Iterator<Item = (&'a TreePath, &'a Entry)> {
+    ) -> impl Iterator<Item = (TreePath, Entry)> + 'a {
         // Names that begin with the folder's name, such as `a-b` after `a`, are in between.
         self.entries
-            .range((Bound::Excluded(folder), Bound::Unbounded))
+            .after(folder)
             .take_while(|(path, _)| begins(path, folder))
             .filter(|(path, _)| path.is_below(folder))
     }
 
     /// Returns the path of a put's content, if the tree still has it.
     #[must_use]
-    pub fn path_of(&self, put: Lsn) -> Option<&TreePath> {
+    pub fn path_of(&self, put: Lsn) -> Option<TreePath> {
         self.puts.get(&put)
     }
 
     /// Iterates over the puts whose content is in the tree, oldest first.
-    pub fn puts(&self) -> impl Iterator<Item = (Lsn, &TreePath)> {
-        self.puts.iter().map(|(put, path)| (*put, path))
+    pub fn puts(&self) -> Iter<'_, Lsn, TreePath> {
+        self.puts.iter()
+    }
+
+    /// Returns a copy of all entries, which shares their memory.
+    pub(crate) fn entries(&self) -> PackedMap<TreePath, Entry> {
+        self.entries.clone()
     }
 
     /// Builds a tree from its entries after change `last`.
@@ -109,9 +114,14 @@ impl Tree {
     pub fn listed(entries: impl IntoIterator<Item = (TreePath, Entry)>, last: Lsn) -> Self {
         let mut tree = Self { last, ..Self::default() };
         for (path, entry) in entries {
-            tree.put_in(path, entry);
+            tree.list(&path, entry);
         }
         tree
+    }
+
+    /// Adds an entry to a listed tree.
+    pub(crate) fn list(&mut self, path: &TreePath, entry: Entry) {
+        self.put_in(path, entry);
     }
 
     /// Returns the tree with these properties, locks and hashes in place of its own.
@@ -124,7 +134,7 @@ impl Tree {
     #[must_use]
     pub(crate) fn restarted(self, last: Lsn) -> Self {
         let annotations = AnnotationTables { locks: LockTable::default(), ..self.annotations };
-        Self { annotations, ..Self::listed(self.entries, last) }
+        Self { annotations, ..Self::listed(self.entries.iter(), last) }
     }
 
     /// Returns a copy of all properties, locks and hashes.
@@ -208,12 +218,13 @@ impl Tree {
                 self.insert(path, Entry { version, mode: *mode, content: None })
             }
             Change::SetAttributes { path, attributes: Attributes { mode, mtime } } => {
-                if let Some(entry) = self.entries.get_mut(path) {
+                if let Some(mut entry) = self.entries.get(path) {
                     entry.version = version;
                     entry.mode = mode.unwrap_or(entry.mode);
                     if let (Some(content), Some(mtime)) = (&mut entry.content, mtime) {
                         content.mtime = *mtime;
                     }
+                    self.entries.insert(path, &entry);
                 }
                 return Effects::default();
             }
@@ -244,7 +255,7 @@ impl Tree {
         let mut gone = Vec::new();
         for (path, entry) in restored {
             let former = match entry {
-                Some(entry) => self.put_in(path.clone(), *entry),
+                Some(entry) => self.put_in(path, *entry),
                 None => self.vanish(path),
             };
             gone.extend(former.map(|former| (path.clone(), former)));
@@ -269,23 +280,28 @@ impl Tree {
         matches!(self.formers.get(&put), Some(Some(_)))
     }
 
-    fn put_in(&mut self, path: TreePath, entry: Entry) -> Option<Entry> {
-        let former = self.take_out(&path);
+    fn put_in(&mut self, path: &TreePath, entry: Entry) -> Option<Entry> {
+        let former = self.entries.insert(path, &entry);
+        self.forget_put(path, former.as_ref());
         if let Some(content) = &entry.content {
-            self.puts.insert(content.put, path.clone());
+            self.puts.insert(&content.put, path);
         }
-        self.entries.insert(path, entry);
         former
     }
 
     fn take_out(&mut self, path: &TreePath) -> Option<Entry> {
         let former = self.entries.remove(path)?;
-        if let Some(content) = &former.content
-            && self.puts.get(&content.put) == Some(path)
+        self.forget_put(path, Some(&former));
+        Some(former)
+    }
+
+    /// Forgets the content of an entry that is no longer at this path.
+    fn forget_put(&mut self, path: &TreePath, former: Option<&Entry>) {
+        if let Some(content) = former.and_then(|former| former.content.as_ref())
+            && self.puts.get(&content.put).as_ref() == Some(path)
         {
             self.puts.remove(&content.put);
         }
-        Some(former)
     }
 
     /// Removes an entry whose put is withdrawn, with its properties and locks.
@@ -295,12 +311,13 @@ impl Tree {
     }
 
     fn insert(&mut self, path: &TreePath, entry: Entry) -> Vec<(TreePath, Option<Entry>)> {
-        vec![(path.clone(), self.put_in(path.clone(), entry))]
+        vec![(path.clone(), self.put_in(path, entry))]
     }
 
     /// Returns a path and all paths below it.
     fn subtree(&self, path: &TreePath) -> Vec<TreePath> {
-        std::iter::once(path).chain(self.below(path).map(|(below, _)| below)).cloned().collect()
+        let below = self.below(path).map(|(below, _)| below);
+        std::iter::once(path.clone()).chain(below).collect()
     }
 
     fn remove(&mut self, path: &TreePath) -> Vec<(TreePath, Option<Entry>)> {
@@ -318,7 +335,7 @@ impl Tree {
         for old in self.subtree(from) {
             if let (Some(entry), Some(new)) = (self.take_out(&old), old.moved(from, to)) {
                 former.push((old, Some(entry)));
-                let replaced = self.put_in(new.clone(), Entry { version, ..entry });
+                let replaced = self.put_in(&new, Entry { version, ..entry });
                 if from != to {
                     former.push((new, replaced));
                 }
@@ -330,13 +347,13 @@ impl Tree {
     /// Withdraws the content of a put, wherever it is now, and restores the replaced entry.
     fn withdraw(&mut self, of: Lsn, version: Lsn) -> Effects {
         let mut effects = Effects::default();
-        let path = self.puts.get(&of).cloned();
+        let path = self.puts.get(&of);
         if let (Some(former), Some(path)) = (self.formers.remove(&of), path) {
-            let now = self.entries.get(&path).copied();
+            let now = self.entries.get(&path);
             let restored = former.map(|former| given_back(former, now.as_ref(), version));
             effects.gone.extend(now.map(|now| (path.clone(), now)));
             match restored {
-                Some(entry) => self.put_in(path.clone(), entry),
+                Some(entry) => self.put_in(&path, entry),
                 None => self.vanish(&path),
             };
             effects.restored.push((path, restored));
@@ -411,7 +428,7 @@ impl TreeView for TreeState {
 
     fn size_of(&mut self, put: Lsn) -> Option<u64> {
         let path = self.tree.path_of(put)?;
-        self.tree.get(path)?.content.map(|content| content.size)
+        self.tree.get(&path)?.content.map(|content| content.size)
     }
 
     fn has_hashes(&mut self, put: Lsn) -> bool {
@@ -475,11 +492,11 @@ mod tests {
         let touch = Change::SetAttributes { path: path("f"), attributes };
         let (known, _) =
             made(&[put("f", 1), touch, chmod("f", 0o600), folder("d"), chmod("d", 0o700)]);
-        let file = *known.tree.get(&path("f")).unwrap();
+        let file = known.tree.get(&path("f")).unwrap();
         let content = file.content.unwrap();
         assert_eq!((file.version.number, file.mode), (3, Mode::new(0o600)));
         assert_eq!((content.put.number, content.mtime), (1, mtime));
-        assert_eq!(known.tree.path_of(content.put), Some(&path("f")));
+        assert_eq!(known.tree.path_of(content.put), Some(path("f")));
         let folder = known.tree.get(&path("d")).unwrap();
         assert_eq!((folder.version.number, folder.mode), (5, Mode::new(0o700)));
     }
@@ -564,10 +581,7 @@ mod tests {
     #[test]
     fn a_withdrawal_applies_to_a_tree_without_replaced_entries() {
         let (mut known, _) = made(&[put("f", 1), put("f", 2)]);
-        let mut received = Tree::listed(
-            known.tree.iter().map(|(path, entry)| (path.clone(), *entry)),
-            known.tree.last(),
-        );
+        let mut received = Tree::listed(known.tree.iter(), known.tree.last());
         let version = Lsn { epoch: 1, number: 3 };
         let change = Change::Withdraw { of: Lsn { epoch: 1, number: 2 } };
         assert!(

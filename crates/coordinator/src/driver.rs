@@ -396,7 +396,10 @@ impl CoordinatorDriver {
     fn say_lost(&self, put: Lsn) {
         let order = self.order.get();
         let tree = order.tree();
-        match tree.path_of(put).and_then(|path| Some((path, tree.get(path)?.content?))) {
+        match tree.path_of(put).and_then(|path| {
+            let content = tree.get(&path)?.content?;
+            Some((path, content))
+        }) {
             Some((path, content)) => {
                 error!(
                     "{path} is lost: no slave has its {} bytes of change {put} (digest {})",

@@ -7,7 +7,7 @@
 use std::io;
 use std::path::Path;
 
-use relais_os::{display_path, write_atomically};
+use relais_os::{display_path, write_parts_atomically};
 use relais_proto::{ClusterId, Decoder, Encoder, WireError};
 
 use crate::error::JournalError;
@@ -22,17 +22,16 @@ const SUM: usize = 32;
 /// Replaces the snapshot at `path`; on disk when this returns.
 pub(super) fn save(path: &Path, id: [u8; 16], snapshot: &Snapshot) -> Result<(), JournalError> {
     let Snapshot { made_ms, payload } = snapshot;
-    let mut bytes = Vec::with_capacity(HEADER + payload.len());
-    Encoder::new(&mut bytes)
+    let mut head = Vec::with_capacity(HEADER);
+    Encoder::new(&mut head)
         .bytes(&MAGIC)
         .u32(FORMAT)
         .bytes(&id)
         .u64(*made_ms)
         .u64(payload.len() as u64);
-    let sum = sum(&bytes, payload);
-    bytes.extend_from_slice(&sum);
-    bytes.extend_from_slice(payload);
-    write_atomically(path, &bytes).map_err(|cause| JournalError::io(path, cause))
+    let sum = sum(&head, payload);
+    head.extend_from_slice(&sum);
+    write_parts_atomically(path, &[&head, payload]).map_err(|cause| JournalError::io(path, cause))
 }
 
 /// Reads the snapshot at `path`; none if there is no file.
@@ -73,7 +72,9 @@ fn parse(mut bytes: Vec<u8>, path: &Path, wanted: [u8; 16]) -> Result<Snapshot, 
             wanted: ClusterId(wanted),
         });
     }
-    Ok(Snapshot { made_ms, payload: bytes.split_off(HEADER) })
+    // A snapshot can be large: it is not copied.
+    bytes.drain(..HEADER);
+    Ok(Snapshot { made_ms, payload: bytes })
 }
 
 fn sum(head: &[u8], payload: &[u8]) -> [u8; SUM] {

@@ -27,7 +27,15 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// As [`write_atomically`].
 pub fn write_atomically_as(path: &Path, bytes: &[u8], owner: Option<(u32, u32)>) -> io::Result<()> {
-    publish(path, bytes, owner, |temp| std::fs::rename(temp, path))
+    publish(path, &[bytes], owner, |temp| std::fs::rename(temp, path))
+}
+
+/// Replaces a file as [`write_atomically`] does, by parts one after another.
+///
+/// # Errors
+/// As [`write_atomically`].
+pub fn write_parts_atomically(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
+    publish(path, parts, None, |temp| std::fs::rename(temp, path))
 }
 
 /// Creates the file at `path` with `bytes` and mode 0600, unless it is there already.
@@ -35,7 +43,7 @@ pub fn write_atomically_as(path: &Path, bytes: &[u8], owner: Option<(u32, u32)>)
 /// # Errors
 /// Errors of the system calls.
 pub fn create_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    publish(path, bytes, None, |temp| {
+    publish(path, &[bytes], None, |temp| {
         match std::fs::hard_link(temp, path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             linked => linked?,
@@ -48,7 +56,7 @@ pub fn create_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// folder.
 fn publish(
     path: &Path,
-    bytes: &[u8],
+    parts: &[&[u8]],
     owner: Option<(u32, u32)>,
     place: impl FnOnce(&Path) -> io::Result<()>,
 ) -> io::Result<()> {
@@ -59,7 +67,7 @@ fn publish(
     temp.push(name);
     temp.push(format!(".{:016x}{TEMPORARY}", u64::from_le_bytes(random()?)));
     let temp = path.with_file_name(temp);
-    let written = write_new(&temp, bytes, owner).and_then(|_locked| place(&temp));
+    let written = write_new(&temp, parts, owner).and_then(|_locked| place(&temp));
     if written.is_err() {
         // It may not have been created.
         let _ = std::fs::remove_file(&temp);
@@ -74,11 +82,11 @@ fn publish(
 ///
 /// # Errors
 /// Errors of the system calls.
-fn write_new(temp: &Path, bytes: &[u8], owner: Option<(u32, u32)>) -> io::Result<File> {
+fn write_new(temp: &Path, parts: &[&[u8]], owner: Option<(u32, u32)>) -> io::Result<File> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temp)?;
     // Without locks in this file system a temporary file is never removed.
     let _ = file.try_lock();
-    file.write_all(bytes)?;
+    parts.iter().try_for_each(|part| file.write_all(part))?;
     if let Some((user, group)) = owner {
         std::os::unix::fs::fchown(&file, Some(user), Some(group))?;
     }
@@ -146,7 +154,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let path = |name: &str| temp.path().join(name);
         let written = path(".file.00112233445566aa.new");
-        let locked = write_new(&written, b"x", None).unwrap();
+        let locked = write_new(&written, &[b"x"], None).unwrap();
         let others = [".file.new", "file.00112233445566aa.new", ".file.0011.new", ".file"];
         for name in
             others.into_iter().chain([".file.00112233445566bb.new", ".a.b.0000000000000000.new"])

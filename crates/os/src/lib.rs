@@ -15,6 +15,7 @@ mod waker;
 
 pub use atomic_file::{
     create_atomically, display_path, remove_temporary_files, write_atomically, write_atomically_as,
+    write_parts_atomically,
 };
 pub use mailbox::{Mailbox, MailboxSender};
 pub use message_socket::{MessageListener, MessageSocket, Received};

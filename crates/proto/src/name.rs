@@ -162,6 +162,24 @@ impl TreePath {
         is_moved.then(|| Self::new(format!("{}{rest}", to.0)).ok())?
     }
 
+    /// Returns how many bytes both paths begin with, in whole characters.
+    #[must_use]
+    pub fn shared_with(&self, other: &Self) -> usize {
+        let both = self.0.bytes().zip(other.0.bytes());
+        let mut shared = both.take_while(|(own, other)| own == other).count();
+        while !self.0.is_char_boundary(shared) || !other.0.is_char_boundary(shared) {
+            shared -= 1;
+        }
+        shared
+    }
+
+    /// Keeps the first bytes and replaces the rest, without a check: both parts are those of a
+    /// checked path that [`Self::shared_with`] has divided.
+    pub fn replace_end(&mut self, kept: usize, end: &str) {
+        self.0.truncate(kept);
+        self.0.push_str(end);
+    }
+
     /// Returns whether this is the root of the tree.
     #[must_use]
     pub fn is_root(&self) -> bool {

@@ -27,7 +27,7 @@ impl Coordinator {
             .tree()
             .puts()
             .take_while(|(put, _)| *put <= upto)
-            .filter_map(|(put, path)| self.tree().get(path).map(|entry| (put, entry.version)))
+            .filter_map(|(put, path)| self.tree().get(&path).map(|entry| (put, entry.version)))
             .collect();
         for (put, changed) in all {
             if missing.contains(&put) {
@@ -74,7 +74,7 @@ impl Coordinator {
         let size = self
             .tree()
             .path_of(put)
-            .and_then(|path| self.tree().get(path))
+            .and_then(|path| self.tree().get(&path))
             .and_then(|entry| entry.content)
             .map_or(0, |c| c.size);
         // A slave without a holder asks in growing intervals.
@@ -86,7 +86,7 @@ impl Coordinator {
     fn loses(&mut self, put: Lsn, folder: FolderId) {
         self.holders.remove(put, folder);
         if self.holders.copies(put) == 0 {
-            self.without_holder.insert(put);
+            self.without_holder.insert(&put, &());
         }
     }
 
@@ -100,7 +100,9 @@ impl Coordinator {
             .map(|(put, _)| put)
             .filter(|put| self.holders.copies(*put) == 0)
             .collect();
-        self.without_holder.extend(without_holder);
+        without_holder.iter().for_each(|put| {
+            self.without_holder.insert(put, &());
+        });
         let links: Vec<LinkId> = self
             .peers
             .iter()
@@ -141,12 +143,15 @@ impl Coordinator {
         let Some(kept) = self.state.tail.back().filter(|kept| kept.entry.version == version) else {
             return;
         };
-        let back = kept
+        let back: Vec<Lsn> = kept
             .restored
             .iter()
             .filter_map(|(_, entry)| entry.and_then(|entry| entry.content))
-            .map(|content| content.put);
-        self.without_holder.extend(back.collect::<Vec<_>>());
+            .map(|content| content.put)
+            .collect();
+        back.iter().for_each(|put| {
+            self.without_holder.insert(put, &());
+        });
     }
 
     /// Starts to count the copies of a change that has just got its number.
@@ -206,9 +211,9 @@ impl Coordinator {
         let gone: Vec<Lsn> = self
             .without_holder
             .iter()
-            .copied()
+            .map(|(put, ())| put)
             .filter(|put| {
-                let entry = self.tree().path_of(*put).and_then(|path| self.tree().get(path));
+                let entry = self.tree().path_of(*put).and_then(|path| self.tree().get(&path));
                 entry.is_some_and(|entry| entry.version <= applied)
                     && !self.giving_up.contains_key(put)
             })

@@ -8,6 +8,7 @@ use super::annotation_transfer::AnnotationTransfer;
 use super::master_state::MasterState;
 use crate::history_hash::HistoryHash;
 use crate::message_budget::{MessageBudget, PAGE, ToSlave};
+use crate::packed_map::PackedMap;
 use crate::timeline::Timeline;
 use crate::tree::Entry;
 
@@ -33,7 +34,10 @@ pub(super) struct LinkedSlave {
 /// The tree at the time when a slave was told to compare.
 #[derive(Debug, Clone)]
 pub(super) struct TreeTransfer {
-    entries: VecDeque<(TreePath, Entry)>,
+    entries: PackedMap<TreePath, Entry>,
+    /// Last path that was sent; the root before the first one.
+    sent: TreePath,
+    left: usize,
     ids: VecDeque<(ChangeId, Lsn)>,
     annotations: AnnotationTransfer,
     pub lsn: Lsn,
@@ -44,14 +48,15 @@ pub(super) struct TreeTransfer {
 
 impl TreeTransfer {
     pub fn of(state: &MasterState) -> Self {
-        let entries: VecDeque<_> =
-            state.tree().iter().map(|(path, entry)| (path.clone(), *entry)).collect();
+        let entries = state.tree().entries();
         let count = u64::try_from(entries.len()).unwrap_or(u64::MAX);
         // The map has no order; the same events must lead to the same pages.
         let mut ids: Vec<_> = state.ids().collect();
         ids.sort_unstable();
         Self {
+            left: entries.len(),
             entries,
+            sent: TreePath::root(),
             ids: ids.into(),
             annotations: AnnotationTransfer::of(state.tree()),
             lsn: state.last(),
@@ -62,18 +67,19 @@ impl TreeTransfer {
     }
 
     pub fn next(&mut self) -> Option<ToSlave> {
-        if self.entries.is_empty() && self.ids.is_empty() && self.annotations.is_done() {
+        if self.left == 0 && self.ids.is_empty() && self.annotations.is_done() {
             return None;
         }
         let mut room = MessageBudget::default();
-        let count = self.entries.iter().take_while(|(path, _)| room.take([path], 0)).count();
-        let entries = self.entries.drain(..count).collect();
+        let entries: Vec<_> =
+            self.entries.after(&self.sent).take_while(|(path, _)| room.take([path], 0)).collect();
+        self.left -= entries.len();
+        if let Some((path, _)) = entries.last() {
+            self.sent = path.clone();
+        }
         let ids = self.ids.drain(..self.ids.len().min(PAGE)).collect();
-        let annotations = if self.entries.is_empty() {
-            self.annotations.next(&mut room)
-        } else {
-            Annotations::default()
-        };
+        let annotations =
+            if self.left == 0 { self.annotations.next(&mut room) } else { Annotations::default() };
         Some(ToSlave::Page { entries, ids, annotations })
     }
 }

@@ -11,7 +11,7 @@ impl Coordinator {
     /// Finds an entry below the root; none if the tree has no such path.
     #[must_use]
     pub fn locate(&self, path: &TreePath) -> Option<LocatedEntry> {
-        let entry = *self.tree().get(path)?;
+        let entry = self.tree().get(path)?;
         let applied = self.applied_by_folder();
         let current: Vec<FolderId> = applied
             .iter()

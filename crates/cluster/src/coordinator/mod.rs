@@ -34,6 +34,7 @@ pub use self::located_entry::LocatedEntry;
 pub use self::master_state::{HistoryRelation, IDS, MasterState, TAIL, TAIL_BYTES};
 pub use self::removal_records::{REMOVALS, REMOVALS_PER_ACCOUNT, RemovalRecords};
 use crate::message_budget::{ToMaster, ToSlave};
+use crate::packed_map::PackedMap;
 use crate::sequence::{ChangeRequest, SequenceResult, Sequencer};
 use crate::slave::LinkId;
 use crate::tree::Tree;
@@ -163,7 +164,7 @@ pub struct Coordinator {
     sequencer: Sequencer,
     holders: Holders,
     /// Contents of the tree without a known holder.
-    without_holder: BTreeSet<Lsn>,
+    without_holder: PackedMap<Lsn, ()>,
     lost: BTreeSet<Lsn>,
     /// Puts that their own slave could not publish; no client got a success for them.
     failed: BTreeSet<Lsn>,
@@ -221,7 +222,7 @@ impl Coordinator {
         Self {
             sequencer: Sequencer::new(state.last()),
             holders: Holders::default(),
-            without_holder: state.tree().puts().map(|(put, _)| put).collect(),
+            without_holder: state.tree().puts().map(|(put, _)| (put, ())).collect(),
             lost: BTreeSet::new(),
             failed: BTreeSet::new(),
             giving_up: BTreeMap::new(),
@@ -517,7 +518,7 @@ impl Coordinator {
         for (log_entry, _) in &writing {
             if let Change::Withdraw { of } = log_entry.change {
                 self.withdrawing.remove(&of);
-                self.without_holder.insert(of);
+                self.without_holder.insert(&of, &());
             }
         }
         let unwritten: BTreeSet<ChangeId> =

@@ -14,18 +14,20 @@ use crate::history_hash::{self, HistoryHash};
 use crate::tree::{Tree, TreeState};
 
 const LAYOUT: u8 = 3;
+/// About the bytes of an entry, so that a large state is not copied while its bytes grow.
+const ENTRY_BYTES: usize = 128;
 
 impl MasterState {
     /// Encodes the state.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(self.known.tree.len().saturating_mul(ENTRY_BYTES));
         let to = &mut Encoder::new(&mut bytes);
         let locks: Vec<_> = self.known.tree.locks().iter().collect();
         (self.last(), self.chain()).encode(to.u8(LAYOUT));
         (self.base, self.base_chain).encode(to);
         to.all(self.timelines.iter(), Wire::encode)
-            .all(self.known.tree.iter(), |(path, entry), to| entry.encode(to.path(path)))
+            .all(self.known.tree.iter(), |(path, entry), to| entry.encode(to.path(&path)))
             .all(self.known.tree.formers.iter(), |(put, former), to| (*put, *former).encode(to))
             .all(self.known.ids.iter(), |(id, version), to| (*id, *version).encode(to))
             .all(self.known.tree.properties().iter(), |(path, all), to| {
@@ -66,7 +68,11 @@ impl MasterState {
         let (last, last_chain) = Wire::decode(from)?;
         let (base, base_chain) = Wire::decode(from)?;
         let timelines = all(from)?;
-        let entries: Vec<(TreePath, TreeEntry)> = all(from)?;
+        let mut tree = Tree::listed([], last);
+        for _ in 0..from.u64()? {
+            let (path, entry): (TreePath, TreeEntry) = Wire::decode(from)?;
+            tree.list(&path, entry);
+        }
         let formers = all::<(Lsn, Option<TreeEntry>)>(from)?.into_iter().collect();
         let ids = all::<(ChangeId, Lsn)>(from)?.into_iter().collect();
         let annotations = annotations(from)?;
@@ -96,7 +102,7 @@ impl MasterState {
             });
         }
         decoder.finish()?;
-        let mut tree = Tree::listed(entries, last).annotated(annotations);
+        let mut tree = tree.annotated(annotations);
         tree.formers = formers;
         let known = TreeState { tree, ids };
         let of = |kept: &RecentChange| {

@@ -94,7 +94,7 @@ impl Checks {
 
     fn remember(&mut self, master: usize, chain: HistoryHash) {
         let line = &self.lines[master];
-        let all = line.tree.iter().map(|(path, entry)| (path.clone(), *entry)).collect();
+        let all = line.tree.iter().collect();
         self.trees.insert(chain.0, (line.name, Rc::new(all)));
         self.annotations.insert(chain.0, Rc::new(line.tree.annotations()));
     }
@@ -265,8 +265,7 @@ impl Checks {
                 self.violate(ACKED_KEPT, what);
             }
         }
-        let entries: Vec<_> =
-            state.tree().iter().map(|(path, entry)| (path.clone(), *entry)).collect();
+        let entries: Vec<_> = state.tree().iter().collect();
         let name = self.next_name();
         let line = &mut self.lines[0];
         line.name = name;
@@ -346,8 +345,8 @@ impl Checks {
         if applied >= tip.0 {
             *tip = (applied, wanted.clone());
         }
-        if !tree.iter().eq(wanted.iter().map(|(path, entry)| (path, entry))) {
-            let of = |entries: Vec<(&TreePath, &Entry)>| {
+        if !tree.iter().eq(wanted.iter().map(|(path, entry)| (path.clone(), *entry))) {
+            let of = |entries: Vec<(TreePath, Entry)>| {
                 entries
                     .iter()
                     .map(|(path, entry)| {
@@ -362,7 +361,7 @@ impl Checks {
             let what = format!(
                 "slave {slave} at {applied} has {:?}, and the journal {:?}",
                 of(tree.iter().collect()),
-                of(wanted.iter().map(|(path, entry)| (path, entry)).collect())
+                of(wanted.to_vec())
             );
             self.violate(TREES_EQUAL, what);
         }

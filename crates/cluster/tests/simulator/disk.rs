@@ -47,7 +47,7 @@ impl Image {
         let old = std::mem::take(&mut self.contents);
         for (path, entry) in self.known.tree.iter() {
             let Some(content) = entry.content else { continue };
-            let here = own.get(path).and_then(|entry| entry.content).map(|content| content.put);
+            let here = own.get(&path).and_then(|entry| entry.content).map(|content| content.put);
             let value = [Some(content.put), here]
                 .into_iter()
                 .flatten()
@@ -58,7 +58,7 @@ impl Image {
         let hidden = std::mem::take(&mut self.hidden);
         for (path, entry) in self.known.tree.iter() {
             let Some(content) = entry.content else { continue };
-            let here = own.get(path).and_then(|entry| entry.content).map(|content| content.put);
+            let here = own.get(&path).and_then(|entry| entry.content).map(|content| content.put);
             let found = [Some(content.put), here]
                 .into_iter()
                 .flatten()
@@ -84,7 +84,7 @@ impl Image {
 
     /// Contents of the tree that are not here.
     pub fn missing(&self) -> Vec<MissingContent> {
-        let all = self.known.tree.iter().filter_map(|(path, entry)| lack_of_entry(path, entry));
+        let all = self.known.tree.iter().filter_map(|(path, entry)| lack_of_entry(&path, &entry));
         all.filter(|lack| !self.contents.contains_key(&lack.put)).collect()
     }
 

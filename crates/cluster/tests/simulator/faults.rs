@@ -366,7 +366,7 @@ impl World {
         let path = self.paths[self.rng.index(self.paths.len())].clone();
         let value = self.rng.next();
         let image = &self.slaves[slave].disk.now;
-        let entry = image.known.tree.get(&path).copied();
+        let entry = image.known.tree.get(&path);
         let fits = !covers(&self.slaves[slave].disk.mounts, &path)
             && path.split_last().is_some_and(|(parent, _)| {
                 parent.is_root()
@@ -389,7 +389,7 @@ impl World {
 
     fn vanish(&mut self, slave: usize) {
         let paths: Vec<_> =
-            self.slaves[slave].disk.now.known.tree.iter().map(|(path, _)| path.clone()).collect();
+            self.slaves[slave].disk.now.known.tree.iter().map(|(path, _)| path).collect();
         let all = self.rng.chance(200);
         for path in paths {
             if (all || self.rng.chance(200)) && self.destroy(slave, &path) {
@@ -411,7 +411,7 @@ impl World {
         let mut bytes = [0; 8];
         bytes.copy_from_slice(&digest.0[..8]);
         let tree = &self.slaves[slave].disk.now.known.tree;
-        let here = tree.get(&path).copied();
+        let here = tree.get(&path);
         // A folder or equal content at the path leaves nothing to publish.
         if here.is_some_and(|here| here.content.is_none_or(|content| content.digest == digest)) {
             return;

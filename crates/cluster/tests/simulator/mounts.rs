@@ -48,7 +48,7 @@ impl World {
         let Image { known, contents, hidden, .. } = &mut disk.now;
         let covered = known.tree.iter().filter(|(path, _)| covers(&disk.mounts, path));
         let mut missing = Vec::new();
-        for lack in covered.filter_map(|(path, entry)| lack_of_entry(path, entry)) {
+        for lack in covered.filter_map(|(path, entry)| lack_of_entry(&path, &entry)) {
             if let Some(value) = contents.remove(&lack.put) {
                 hidden.insert(lack.put, (lack.path.clone(), value));
                 missing.push(lack);
@@ -85,7 +85,7 @@ impl World {
     /// Returns whether a mount is over the path of a put.
     pub fn is_covered(&self, slave: usize, put: Lsn) -> bool {
         let disk = &self.slaves[slave].disk;
-        disk.now.known.tree.path_of(put).is_some_and(|path| covers(&disk.mounts, path))
+        disk.now.known.tree.path_of(put).is_some_and(|path| covers(&disk.mounts, &path))
     }
 
     /// Retries the contents that mounts hid or kept away.

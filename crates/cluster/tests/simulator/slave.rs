@@ -127,7 +127,10 @@ impl World {
             let now = &it.disk.now.known.tree;
             let entries: Vec<_> = now
                 .iter()
-                .map(|(path, entry)| (path.clone(), *older.get(path).unwrap_or(entry)))
+                .map(|(path, entry)| {
+                    let older = older.get(&path).unwrap_or(entry);
+                    (path, older)
+                })
                 .collect();
             it.disk.now.known.tree = Tree::listed(entries, now.last()).annotated(now.annotations());
             it.disk.sync();
@@ -183,7 +186,7 @@ impl World {
                 }
                 Change::Withdraw { .. } => {
                     image.known.ids.insert(log_entry.id, version);
-                    let content = |entry: &Entry| entry.content.map(|content| content.put);
+                    let content = |entry: Entry| entry.content.map(|content| content.put);
                     let old: Vec<_> = told
                         .restored
                         .iter()
@@ -191,7 +194,7 @@ impl World {
                         .collect();
                     image.known.tree.restore(version, &told.restored);
                     for ((_, entry), old) in told.restored.iter().zip(old) {
-                        if let Some(new) = entry.as_ref().and_then(content) {
+                        if let Some(new) = entry.and_then(content) {
                             keep_replaced(image, new, old, bug);
                         }
                     }
@@ -273,7 +276,9 @@ impl World {
             self.slaves[slave].seen.clear();
             self.readers_on_branch(slave);
         }
-        let differences = compare(own.iter(), fork, listing);
+        let entries: Vec<_> = own.iter().collect();
+        let entries = entries.iter().map(|(path, entry)| (path, entry));
+        let differences = compare(entries, fork, listing);
         if let Some(wanted) = self.checks.tree_at(position.chain).cloned() {
             for (path, entry) in &differences.gone {
                 let put =
@@ -323,10 +328,10 @@ impl World {
         if !differences.strays.is_empty() {
             self.counts.add("fault: strays");
         }
-        let content = |entry: &Entry| entry.content.map(|content| content.put);
+        let content = |entry: Entry| entry.content.map(|content| content.put);
         for (path, entry) in &differences.come {
             let old = image.known.tree.get(path).and_then(content);
-            if let Some(new) = content(entry).filter(|new| old != Some(*new)) {
+            if let Some(new) = content(*entry).filter(|new| old != Some(*new)) {
                 keep_replaced(image, new, old, bug);
             }
         }
@@ -424,7 +429,7 @@ impl World {
             .known
             .tree
             .path_of(put)
-            .and_then(|path| image.known.tree.get(path))
+            .and_then(|path| image.known.tree.get(&path))
             .and_then(|entry| entry.content);
         let value = image.staged.get(&id).map(|staged| staged.value);
         let ok = match (wanted, value) {
@@ -592,7 +597,7 @@ impl World {
         for (path, value) in edits {
             let id = ChangeId(self.rng.bytes());
             let image = &mut self.slaves[slave].disk.now;
-            let entry = image.known.tree.get(&path).copied();
+            let entry = image.known.tree.get(&path);
             // A scan cannot see local changes below a mount.
             if covers(&mounts, &path) {
                 image.aside.push((path, value));
@@ -616,7 +621,7 @@ impl World {
             .known
             .tree
             .get(path)
-            .and_then(|entry| relais_cluster::replica::lack_of_entry(path, entry))
+            .and_then(|entry| relais_cluster::replica::lack_of_entry(path, &entry))
         else {
             return false;
         };

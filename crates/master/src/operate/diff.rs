@@ -84,7 +84,7 @@ fn compare(core: &Core, of: &LinkedSlave) -> Result<(MasterTree, SlaveTree), Str
             Ok(MasterTree {
                 last: applied,
                 chain: state.chain(),
-                entries: state.tree().iter().map(|(path, entry)| (path.clone(), *entry)).collect(),
+                entries: state.tree().iter().collect(),
                 annotations: state.tree().annotations(),
             })
         });

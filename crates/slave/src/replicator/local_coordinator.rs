@@ -244,7 +244,7 @@ fn adopt_tree(
     store.forget_history()?;
     store.begin()?;
     for (path, entry) in state.tree().iter() {
-        store.put_unverified(path, entry)?;
+        store.put_unverified(&path, &entry)?;
     }
     let ids: Vec<_> = state.ids().collect();
     store.replace_ids(&ids)?;
