@@ -77,7 +77,7 @@ impl ReplicaDialer {
 }
 
 /// The permit for one stream, returned when dropped.
-pub(super) struct StreamPermit(Arc<ReplicaDialer>);
+pub(super) struct StreamPermit(pub(super) Arc<ReplicaDialer>);
 
 impl Drop for StreamPermit {
     fn drop(&mut self) {

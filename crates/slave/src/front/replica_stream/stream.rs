@@ -1,5 +1,6 @@
 //! One stream to a client: its range of the content, and its record in the transfer log.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,7 +29,7 @@ pub struct ReplicaStream {
     end: u64,
     /// Whether the reader's last piece was not passed on yet.
     is_ready: bool,
-    _permit: StreamPermit,
+    permit: StreamPermit,
 }
 
 impl ReplicaStream {
@@ -49,19 +50,19 @@ impl ReplicaStream {
     ) -> Result<Self, Refusal> {
         let length = content.range(offset, length)?;
         let permit = wait_for_permit(dialer, keepalive).map_err(|e| content.fail(e))?;
-        let wanted = WantedContent {
-            path: content.path().clone(),
-            size: content.size(),
-            digest: content.digest(),
-        };
         let end = offset + length;
-        let pieces =
-            Pieces::new(wanted, (offset / limits::PIECE, end.div_ceil(limits::PIECE)), dialer);
-        let holders = Holders::new(dialer.clone(), content.applied(), RETRY_TIME);
-        let mut reader = PieceReader::new(pieces, holders, Failover::new(RETRY_TIME));
+        let mut reader = reader_of(&content, offset..end, dialer);
         let is_ready = length > 0
             && reader.advance(&content, keepalive).map_err(|refusal| content.fail(refusal))?;
-        Ok(Self { content, reader, at: offset, end, is_ready, _permit: permit })
+        Ok(Self { content, reader, at: offset, end, is_ready, permit })
+    }
+
+    /// Goes on with another range, unless the stream is at its begin.
+    pub fn select(&mut self, range: Range<u64>) {
+        if (self.at, self.end) != (range.start, range.end) {
+            self.reader = reader_of(&self.content, range.clone(), &self.permit.0);
+            (self.at, self.end, self.is_ready) = (range.start, range.end, false);
+        }
     }
 
     /// Returns the next verified bytes, at most 1 MiB; none after the last one.
@@ -101,6 +102,22 @@ impl ReplicaStream {
     pub fn finish(self) {
         self.content.finish();
     }
+}
+
+/// Returns what reads a range of content.
+fn reader_of(
+    content: &RemoteContent,
+    range: Range<u64>,
+    dialer: &Arc<ReplicaDialer>,
+) -> PieceReader {
+    let wanted = WantedContent {
+        path: content.path().clone(),
+        size: content.size(),
+        digest: content.digest(),
+    };
+    let pieces = (range.start / limits::PIECE, range.end.div_ceil(limits::PIECE));
+    let holders = Holders::new(dialer.clone(), content.applied(), RETRY_TIME);
+    PieceReader::new(Pieces::new(wanted, pieces, dialer), holders, Failover::new(RETRY_TIME))
 }
 
 fn wait_for_permit(

@@ -47,7 +47,10 @@ impl ContentSender {
     pub fn send(&mut self, writer: &mut BodyWriter<'_>, range: Range<u64>) -> io::Result<()> {
         match self.source.take() {
             None => Err(io::ErrorKind::BrokenPipe.into()),
-            Some(stream @ ContentSource::Replica(_)) => self.send_pieces(writer, stream),
+            Some(ContentSource::Replica(mut stream)) => {
+                stream.select(range);
+                self.send_pieces(writer, ContentSource::Replica(stream))
+            }
             Some(local @ ContentSource::Local(_)) => self.send_local(writer, local, range),
         }
     }

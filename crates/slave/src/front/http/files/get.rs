@@ -131,7 +131,7 @@ fn send_local(
     send(http, request, head, ContentSource::Local(Box::new(local)), &ranges)
 }
 
-/// Sends content that other slaves have, one range at most.
+/// Sends content that other slaves have.
 fn send_remote(
     http: &mut HttpSession,
     request: &TreeRequest<'_>,
@@ -151,16 +151,15 @@ fn send_remote(
         return http.respond(request.request, response, &[]);
     }
     let mut head = file.head(request);
-    let ranges = match wanted_ranges(request, &file) {
-        // RFC 9110 section 14.2: a server may ignore ranges.
-        Ranges::Partial(ranges) if ranges.len() > 1 => Ranges::Whole,
-        other => other,
+    let ranges = wanted_ranges(request, &file);
+    // The first range is opened before the answer, so that a failure has a status of its own.
+    let first = match &ranges {
+        Ranges::Whole => 0..file.size,
+        Ranges::Partial(ranges) => ranges.first().cloned().unwrap_or_default(),
+        Ranges::Unsatisfiable => 0..0,
     };
+    let part = (first.start, first.end - first.start);
     let ranges = FileRanges::choose(ranges, file.size, &mut head)?;
-    let part = match &ranges {
-        FileRanges::One(range) => (range.start, range.end - range.start),
-        FileRanges::Several(_) => (0, file.size),
-    };
     let keepalive = &mut http.keepalive();
     let stream = ReplicaStream::open(&http.context.replicas, remote, part, keepalive)?;
     send(http, request, head, ContentSource::Replica(Box::new(stream)), &ranges)
