@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use relais_engine::{KeepAlive, Session};
-use relais_proto::{Entry, ErrorCode, Kind, Refusal, TreePath};
+use relais_proto::{Entry, ErrorCode, Kind, Refusal, TreePath, pluralize};
 
 use super::held_memory::HeldMemory;
 
@@ -55,11 +55,17 @@ impl Search {
         Ok(Some((folder, found)))
     }
 
-    /// Returns what the page says below the result.
+    /// Returns what the page says below the result: how complete it is.
     pub fn note(&self) -> String {
-        let names = if self.found == 1 { "name" } else { "names" };
-        let limit = if self.is_limited() { "; the search ended at its limit" } else { "" };
-        format!("{} {names} found{limit}.", self.found)
+        let (found, visited) = (pluralize(self.found, "name"), self.visited);
+        let limit = if self.found >= MOST_FOUND {
+            format!("The search ended after {MOST_FOUND} results; give a longer part of the name.")
+        } else if self.is_limited() {
+            format!("The search ended after {MOST_VISITED} names; search in a folder below.")
+        } else {
+            return format!("{found} found, of {visited}.");
+        };
+        format!("{found} found, of {visited} looked at. {limit}")
     }
 
     /// Returns the memory, of which that of the result is a part.
@@ -109,5 +115,33 @@ impl Search {
             })?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_note_tells_limits() {
+        for (found, visited, note) in [
+            (0, 12, "0 names found, of 12."),
+            (1, 1, "1 name found, of 1."),
+            (
+                1_000,
+                5_432,
+                "1000 names found, of 5432 looked at. The search ended after 1000 results; give a \
+                 longer part of the name.",
+            ),
+            (
+                7,
+                200_000,
+                "7 names found, of 200000 looked at. The search ended after 200000 names; search \
+                 in a folder below.",
+            ),
+        ] {
+            let search = Search { found, visited, ..Search::new(&TreePath::root(), "x") };
+            assert_eq!(search.note(), note);
+        }
     }
 }
