@@ -115,13 +115,24 @@ fn locks_of_a_folder_cover_what_is_below() {
 }
 
 #[test]
-fn a_lock_below_a_folder_is_named() {
-    let (_slave, client) = start(&[("docs/f", b"old")]);
+fn locks_below_a_folder_are_named() {
+    let (_slave, client) = start(&[("docs/f", b"old"), ("docs/g", b"old"), ("docs/h", b"old")]);
     client.lock("/docs/f", "0");
-    let reply = client.expect(207, "LOCK", "/docs/", &[], &lock_body("exclusive"));
-    assert!(reply.body.contains("<D:href>/docs/f</D:href>"), "{reply:?}");
-    assert!(reply.body.contains("424 Failed Dependency"), "{reply:?}");
-    client.expect(200, "LOCK", "/docs/", &["Depth: 0"], &lock_body("exclusive"));
+    client.lock("/docs/g", "0");
+    // These do not conflict with a shared lock of all.
+    for (path, depth) in [("/docs/h", "Depth: 0"), ("/docs/", "Depth: 0")] {
+        client.expect(200, "LOCK", path, &[depth], &lock_body("shared"));
+    }
+    let reply = client.expect(207, "LOCK", "/docs/", &[], &lock_body("shared"));
+    for named in ["<D:href>/docs/f</D:href>", "<D:href>/docs/g</D:href>", "424 Failed Dependency"] {
+        assert!(reply.body.contains(named), "{reply:?}");
+    }
+    assert!(!reply.body.contains("/docs/h"), "{reply:?}");
+    // A lock of the folder itself comes first.
+    let reply = client.expect(423, "LOCK", "/docs/", &[], &lock_body("exclusive"));
+    let named = "<D:no-conflicting-lock><D:href>/docs/</D:href></D:no-conflicting-lock>";
+    assert!(reply.body.contains(named), "{reply:?}");
+    client.expect(423, "LOCK", "/docs/", &["Depth: 0"], &lock_body("exclusive"));
 }
 
 #[test]

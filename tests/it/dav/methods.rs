@@ -85,6 +85,7 @@ fn targets_of_copy_and_move_are_checked() {
             ("http://elsewhere.example/h", "", 502),
             ("/-/h", "", 403),
             ("/a/../../h", "", 400),
+            ("//h", "", 400),
             ("h", "", 400),
             ("", "", 400),
         ] {

@@ -8,6 +8,7 @@ use relais_http::{Method, RequestHead, Status};
 use relais_storage::{CatalogReader, CatalogStore};
 
 use super::answer::Answer;
+use super::pool_page::PoolPage;
 use crate::host::WorkerHost;
 
 /// Answers health checks.
@@ -27,9 +28,9 @@ impl Health {
     /// Answers a health check; none if the request is another one.
     #[must_use]
     pub fn answer(&self, head: &RequestHead) -> Option<Answer> {
-        let is_ready = match &*head.target.path {
-            "/-/healthz" => Ok(()),
-            "/-/readyz" => self.check_ready(),
+        let is_ready = match PoolPage::at(&head.target.path)? {
+            PoolPage::Healthz => Ok(()),
+            PoolPage::Readyz => self.check_ready(),
             _ => return None,
         };
         if !head.method.is_get_or_head() && head.method != Method::Options {

@@ -20,8 +20,7 @@ use super::answer::Answer;
 use super::client::HttpClient;
 use super::cookie_login::FormLogin;
 use super::credentials::Credentials;
-use super::metrics;
-use super::page::asset_at;
+use super::pool_page::PoolPage;
 use super::refusals::status_of;
 use super::request::{AdmittedRequest, CheckedRequest};
 use crate::slots::{Admission, AdmittedFront};
@@ -102,8 +101,9 @@ impl HttpLogin {
     /// Answers the pages of the login itself; none if it is another request.
     fn handle_own_page(&mut self, request: &CheckedRequest) -> Option<HttpLoginStep> {
         let head = &request.head;
-        let step = match (&*head.target.path, &head.method) {
-            ("/-/login", Method::Get | Method::Head) => {
+        let is_read = head.method.is_get_or_head();
+        let step = match PoolPage::at(&head.target.path)? {
+            PoolPage::Login if is_read => {
                 let query = match head.target.parameters() {
                     Ok(query) => query,
                     Err(e) => return Some(self.finish(head, Answer::rejected(head, &e))),
@@ -111,7 +111,7 @@ impl HttpLogin {
                 let next = next_path(query.get("next"));
                 self.finish(head, self.context.login_page(head, next, None))
             }
-            ("/-/login" | "/-/logout", Method::Post) => {
+            PoolPage::Login | PoolPage::Logout if head.method == Method::Post => {
                 match FormLogin::new(&self.context, request) {
                     Ok(form) => {
                         self.state = HttpLoginState::Form(Box::new(form));
@@ -120,15 +120,10 @@ impl HttpLogin {
                     Err(answer) => self.finish(head, *answer),
                 }
             }
-            (metrics::PATH, Method::Get | Method::Head)
-                if self.context.metrics.is_open_to(request) =>
-            {
+            PoolPage::Metrics if is_read && self.context.metrics.is_open_to(request) => {
                 self.finish(head, self.context.metrics.answer(head))
             }
-            (path, Method::Get | Method::Head) => {
-                let asset = asset_at(path)?;
-                self.finish(head, Answer::of_asset(head, asset))
-            }
+            PoolPage::Asset(asset) if is_read => self.finish(head, Answer::of_asset(head, asset)),
             _ => return None,
         };
         Some(step)

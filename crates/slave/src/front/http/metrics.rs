@@ -21,8 +21,6 @@ use super::request::CheckedRequest;
 use crate::host::WorkerHost;
 use crate::transfer_counters::{SECONDS, SIZES, TransferTotals};
 
-/// The path of the page.
-pub const PATH: &str = "/-/metrics";
 /// The media type of OpenMetrics 1.0.
 const OPEN_METRICS: &str = "application/openmetrics-text";
 const OPEN_METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

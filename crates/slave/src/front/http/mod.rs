@@ -25,6 +25,7 @@ mod login_cache;
 pub mod metrics;
 mod page;
 mod path;
+mod pool_page;
 mod refusals;
 pub mod request;
 pub mod serve;

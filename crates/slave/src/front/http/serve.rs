@@ -18,7 +18,7 @@ use super::answer::Answer;
 use super::dispatch;
 use super::error::HttpError;
 use super::limits::NEXT_REQUEST_TIME;
-use super::page::asset_at;
+use super::pool_page::PoolPage;
 use super::request::{
     AdmittedRequest, CheckedRequest, FollowingRequest, HttpStart, KeptConnection,
 };
@@ -71,18 +71,15 @@ fn run(mut http: HttpSession, mut request: CheckedRequest) -> io::Result<Option<
         // The pool answers requests of other logins, its own pages, and what is rejected.
         let checked = http.context.check(head.clone(), peer, is_encrypted);
         match checked {
-            Ok(next) if next.has_login_of(&http.origin) && !is_of_the_pool(&next) => request = next,
+            Ok(next)
+                if next.has_login_of(&http.origin)
+                    && PoolPage::at(&next.head.target.path).is_none() =>
+            {
+                request = next;
+            }
             _ => return Ok(Some(give_back(http, Some(head)))),
         }
     }
-}
-
-/// Whether the pool answers a request.
-fn is_of_the_pool(request: &CheckedRequest) -> bool {
-    const PATHS: [&str; 5] =
-        ["/-/login", "/-/logout", "/-/healthz", "/-/readyz", super::metrics::PATH];
-    let path = &*request.head.target.path;
-    PATHS.contains(&path) || asset_at(path).is_some()
 }
 
 fn give_back(http: HttpSession, head: Option<RequestHead>) -> KeptConnection {

@@ -24,6 +24,10 @@ pub fn destination(head: &RequestHead) -> Result<TreePath, DavError> {
 /// As [`destination`].
 pub fn parse(head: &RequestHead, uri: &str) -> Result<TreePath, DavError> {
     let malformed = |text: String| DavError::new(Status::BAD_REQUEST, text);
+    if uri.starts_with("//") {
+        // What follows would be a host (RFC 3986, section 4.2).
+        return Err(malformed("the URI has no scheme".to_owned()));
+    }
     let target = Target::parse(&Method::Move, uri).map_err(|error| malformed(error.to_string()))?;
     if let Some(authority) = &target.authority
         && !is_same_host(authority, head)

@@ -2,11 +2,10 @@
 
 use relais_dav::{DavError, error_body};
 use relais_http::RequestHead;
-use relais_proto::{Refusal, TreePath};
+use relais_proto::Refusal;
 
 use crate::front::http::answer::Answer;
 use crate::front::http::error::HttpError;
-use crate::front::http::path::url_of;
 
 /// Media type of the bodies of WebDAV.
 pub const XML: &str = "application/xml; charset=utf-8";
@@ -16,8 +15,8 @@ pub const XML: &str = "application/xml; charset=utf-8";
 pub enum DavFailure {
     /// The engine refuses it.
     Refused(Refusal),
-    /// It breaks a rule of WebDAV. The paths are those that a condition is about.
-    Dav(DavError, Vec<TreePath>),
+    /// It breaks a rule of WebDAV. The URLs are those that a condition is about.
+    Dav(DavError, Vec<String>),
 }
 
 impl From<Refusal> for DavFailure {
@@ -35,14 +34,13 @@ impl From<DavError> for DavFailure {
 impl DavFailure {
     /// Returns the answer to a request with this head.
     pub fn into_error(self, head: &RequestHead) -> HttpError {
-        let (error, paths) = match self {
+        let (error, urls) = match self {
             Self::Refused(refusal) => return refusal.into(),
-            Self::Dav(error, paths) => (error, paths),
+            Self::Dav(error, urls) => (error, urls),
         };
         let Some(condition) = error.condition else {
             return Answer::error(head, error.status, &error.text).into();
         };
-        let urls: Vec<String> = paths.iter().map(|path| url_of(path, false)).collect();
         let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
         Answer::with_body(error.status, XML, error_body(condition, &urls).into_bytes()).into()
     }

@@ -60,6 +60,11 @@ fn locked_urls(
         // The lock has ended since then.
         found.push(path.clone());
     }
+    Ok(found.iter().map(|path| url_of_entry(http, path)).collect())
+}
+
+/// Returns the URL of a path as it is now: that of a folder ends with a slash.
+pub fn url_of_entry(http: &HttpSession, path: &TreePath) -> String {
     let is_folder = |path| http.entry(path).is_ok_and(|(entry, _)| entry.kind == Kind::Folder);
-    Ok(found.iter().map(|path| url_of(path, path.is_root() || is_folder(path))).collect())
+    url_of(path, path.is_root() || is_folder(path))
 }

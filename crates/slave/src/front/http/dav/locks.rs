@@ -6,13 +6,13 @@ use relais_dav::{
     Condition, DavError, Depth, IfHeader, LockInfo, LockScope, Multistatus, PropFind, depth,
     lock_response, lock_token, timeout,
 };
-use relais_engine::FoundLock;
 use relais_http::Status;
 use relais_proto::{
     ErrorCode, Expect, LockRequest, LockToken, Lsn, PutRequest, Refusal, TreePath, limits,
 };
 
 use super::failure::DavFailure;
+use super::locked::url_of_entry;
 use super::properties::{Asked, Resource};
 use super::request::{DavAnswer, DavRequest, DavResult};
 use super::tokens;
@@ -58,7 +58,7 @@ fn lock_anew(request: &mut DavRequest<'_>, info: LockInfo, deep: bool, seconds: 
         if let Some(version) = made {
             remove(request, &path, version)?;
         }
-        return conflict(request, &path, deep, refusal);
+        return conflict(request, &path, (exclusive, deep), refusal);
     }
     let status = if made.is_some() { Status::CREATED } else { Status::OK };
     let mut answer = shown(request, token, status)?;
@@ -101,26 +101,31 @@ fn remove(request: &mut DavRequest<'_>, path: &TreePath, version: Lsn) -> Result
 
 /// Returns why a lock is not granted (RFC 4918, sections 9.10.5 and 9.10.6).
 ///
-/// A lock below the folder is named in a 207, in which the folder depends on it.
+/// Locks below the folder are named in a 207, in which the folder depends on them.
 fn conflict(
     request: &mut DavRequest<'_>,
     path: &TreePath,
-    deep: bool,
+    (exclusive, deep): (bool, bool),
     refusal: Refusal,
 ) -> DavResult {
     if refusal.code != ErrorCode::Locked {
         return Err(refusal.into());
     }
-    let locks = request.http.session.locks(path, deep, &mut request.http.keepalive())?;
-    let is_below = |found: &&FoundLock| found.path.is_below(path);
+    let mut locks = request.http.session.locks(path, deep, &mut request.http.keepalive())?;
+    locks.retain(|found| exclusive || found.lock.exclusive);
+    let mut paths: Vec<TreePath> = locks.into_iter().map(|found| found.path).collect();
+    paths.dedup();
     let condition = Condition::NoConflictingLock;
-    let Some(below) = locks.iter().find(is_below).filter(|_| locks.iter().all(|l| is_below(&l)))
-    else {
+    if paths.is_empty() || paths.iter().any(|at| !at.is_below(path)) {
+        paths.retain(|at| !at.is_below(path));
         let error = DavError::with_condition(Status::LOCKED, condition, "another lock holds");
-        return Err(DavFailure::Dav(error, locks.into_iter().map(|found| found.path).collect()));
-    };
+        let urls = paths.iter().map(|path| url_of_entry(request.http, path)).collect();
+        return Err(DavFailure::Dav(error, urls));
+    }
     let mut out = Multistatus::new();
-    out.status(&url_of(&below.path, false), Status::LOCKED, Some(condition));
+    for below in paths {
+        out.status(&url_of_entry(request.http, &below), Status::LOCKED, Some(condition));
+    }
     out.status(&url_of(path, true), Status::FAILED_DEPENDENCY, None);
     Ok(DavAnswer::xml(Status::MULTI_STATUS, out.finish()))
 }

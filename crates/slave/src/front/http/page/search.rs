@@ -60,8 +60,10 @@ impl Search {
         let (found, visited) = (pluralize(self.found, "name"), self.visited);
         let limit = if self.found >= MOST_FOUND {
             format!("The search ended after {MOST_FOUND} results; give a longer part of the name.")
-        } else if self.is_limited() {
+        } else if self.visited >= MOST_VISITED {
             format!("The search ended after {MOST_VISITED} names; search in a folder below.")
+        } else if !self.has_memory {
+            "The search ended early for lack of memory; search in a folder below.".to_owned()
         } else {
             return format!("{found} found, of {visited}.");
         };
