@@ -1,44 +1,16 @@
 //! Runs the corpus of the fuzz targets, and inputs made from it, on a stable compiler.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use proptest::sample::Index;
 
 #[path = "../fuzz/src/lib.rs"]
 mod checks;
+#[path = "../../http/tests/mutation/mod.rs"]
+mod mutation;
 
-fn corpus(target: &str) -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
-    let entries = std::fs::read_dir(folder).unwrap();
-    let files: Vec<_> =
-        entries.map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();
-    assert!(files.len() > 3);
-    files
-}
-
-/// Cuts a piece out of one seed and puts a piece of another one there.
-fn mutated(target: &str) -> impl Strategy<Value = Vec<u8>> {
-    let seed = proptest::sample::select(corpus(target));
-    let index = any::<Index>;
-    let places = (index(), index(), index(), index());
-    let byte = proptest::option::of((index(), any::<u8>()));
-    (seed.clone(), seed, places, byte).prop_map(|(to, from, (a, b, c, d), byte)| {
-        let piece = |bytes: &[u8], a: Index, b: Index| {
-            let (a, b) = (a.index(bytes.len() + 1), b.index(bytes.len() + 1));
-            a.min(b)..a.max(b)
-        };
-        let (cut, inserted) = (piece(&to, a, b), piece(&from, c, d));
-        let mut out = [&to[..cut.start], &from[inserted], &to[cut.end..]].concat();
-        if let Some((at, byte)) = byte.filter(|_| !out.is_empty()) {
-            let at = at.index(out.len());
-            out[at] = byte;
-        }
-        out
-    })
-}
+use mutation::{corpus, mutated};
 
 #[test]
 fn the_corpus_holds() {

@@ -1,43 +1,15 @@
 //! Runs the corpus of the fuzz targets, and inputs made from it, on a stable compiler.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use proptest::sample::Index;
 
 #[path = "../fuzz/src/lib.rs"]
 mod checks;
+mod mutation;
 
-fn corpus(target: &str) -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
-    let entries = std::fs::read_dir(folder).unwrap();
-    let files: Vec<_> =
-        entries.map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();
-    assert!(files.len() > 3);
-    files
-}
-
-/// Cuts a piece out of one seed, puts a piece of another one there, and changes a byte.
-fn mutated(target: &str) -> impl Strategy<Value = Vec<u8>> {
-    let seed = proptest::sample::select(corpus(target));
-    let piece = |bytes: &[u8], (a, b): (Index, Index)| {
-        let (a, b) = (a.index(bytes.len() + 1), b.index(bytes.len() + 1));
-        a.min(b)..a.max(b)
-    };
-    let places = any::<((Index, Index), (Index, Index))>();
-    let byte = proptest::option::of((any::<Index>(), any::<u8>()));
-    (seed.clone(), seed, places, byte).prop_map(move |(to, from, (cut, inserted), byte)| {
-        let (cut, inserted) = (piece(&to, cut), piece(&from, inserted));
-        let mut out = [&to[..cut.start], &from[inserted], &to[cut.end..]].concat();
-        if let Some((at, byte)) = byte.filter(|_| !out.is_empty()) {
-            let at = at.index(out.len());
-            out[at] = byte;
-        }
-        out
-    })
-}
+use mutation::{corpus, mutated};
 
 #[test]
 fn the_corpus_holds() {

@@ -158,7 +158,7 @@ fn methods_are_named_and_others_refused() {
 
 #[test]
 fn a_search_tells_that_it_has_ended_at_its_limit() {
-    let names: Vec<String> = (0..1_100).map(|n| format!("many/report-{n}")).collect();
+    let names: Vec<String> = (0..1_100).map(|n| format!("report-{n}")).collect();
     let files: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &b"x"[..])).collect();
     let (_slave, addr) = start_http(&[], &files);
     let mut client = HttpTestClient::connect(addr);
@@ -167,8 +167,8 @@ fn a_search_tells_that_it_has_ended_at_its_limit() {
         client.request(&target, &["Accept: text/html"], &[]).text()
     };
     let limited = page("REPORT");
-    assert!(limited.contains("1000 names found, of 1001 looked at. The search ended"), "{limited}");
-    assert_eq!(limited.matches("<tr data-name=\"many/report-").count(), 1_000);
+    assert!(limited.contains("1000 names found, of 1000 looked at. The search ended"), "{limited}");
+    assert_eq!(limited.matches("<tr data-name=\"report-").count(), 1_000);
     let complete = page("report-109");
-    assert!(complete.contains("11 names found, of 1101."), "{complete}");
+    assert!(complete.contains("11 names found, of 1100."), "{complete}");
 }
