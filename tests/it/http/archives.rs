@@ -124,7 +124,10 @@ fn archives_of_many_files_need_little_memory() {
         let count = http.get("/top/?tar").body.len() / 2048;
         (count >= FILES && http.get(&last).status == 200).then_some(())
     });
-    // The replicator still numbers the files.
+    eventually(Duration::from_secs(120), "all files are numbered", || {
+        let list = http.request("GET /top/", &["Accept: application/json"], &[]);
+        (!list.text().contains("\"version\":null")).then_some(())
+    });
     let worker = process_of(&slave.program, "Worker(0)");
     let mut before = 0;
     for turn in 0..5 {

@@ -40,9 +40,16 @@ fn a_client_cannot_displace_the_address_of_its_proxy() {
 }
 
 #[test]
-fn other_peers_name_no_client() {
-    let (_slave, addr) = start_http(&["--trusted-proxy", "192.0.2.0/24"], &[("f", b"content")]);
-    for field in [FAR, "Forwarded: for=192.0.2.9", "X-Forwarded-For: nonsense"] {
-        assert_eq!(metrics(addr, &[field]).status, 200, "{field}");
+fn clients_of_an_unknown_proxy_are_not_on_this_host() {
+    let (slave, addr) = start_http(&["--trusted-proxy", "192.0.2.0/24"], &[("f", b"content")]);
+    for field in [FAR, "Forwarded: for=127.0.0.1", "X-Forwarded-For: 127.0.0.1", "Via: 1.1 x"] {
+        assert_eq!(metrics(addr, &[field]).status, 403, "{field}");
+        // Without accounts only clients on this host may write.
+        let stored = HttpTestClient::connect(addr).request("PUT /g", &[field], b"x");
+        assert_eq!(stored.status, 403, "{field}");
+        let read = HttpTestClient::connect(addr).request("GET /f", &[field], &[]);
+        assert_eq!(read.body, b"content", "{field}");
     }
+    assert!(!slave.root.join("g").exists());
+    assert_eq!(metrics(addr, &["X: y"]).status, 200);
 }

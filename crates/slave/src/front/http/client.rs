@@ -1,9 +1,12 @@
 //! Where a request comes from: the connection, or what a trusted proxy tells.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use relais_http::{Headers, RequestError, forwarded};
 use relais_net::IpNetwork;
+
+/// The fields that proxies add to a request (RFC 7239 section 4, RFC 9110 section 7.6.3).
+const PROXY_FIELDS: [&str; 3] = ["forwarded", "x-forwarded-for", "via"];
 
 /// The client of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +21,8 @@ impl HttpClient {
     /// Returns the client of a request that `peer` has sent.
     ///
     /// `Forwarded` (RFC 7239) and the older fields count from the networks `trusted` alone: any
-    /// other peer could claim to be on this host.
+    /// other peer could claim to be on this host. A proxy on this host that is not trusted makes its
+    /// clients no clients on this host: they have the unspecified address.
     ///
     /// # Errors
     /// As [`forwarded::client`].
@@ -30,7 +34,10 @@ impl HttpClient {
     ) -> Result<Self, RequestError> {
         let is_trusted = |addr: IpAddr| trusted.iter().any(|network| network.contains(addr));
         if !is_trusted(peer.ip()) {
-            return Ok(Self { address: peer, is_encrypted });
+            let is_proxy = peer.ip().to_canonical().is_loopback()
+                && PROXY_FIELDS.iter().any(|field| headers.has(field));
+            let unknown = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
+            return Ok(Self { address: if is_proxy { unknown } else { peer }, is_encrypted });
         }
         let named = forwarded::client(headers, is_trusted)?;
         Ok(Self {
@@ -58,5 +65,21 @@ mod tests {
         assert_eq!((client.address, client.is_encrypted), (other, false));
         let bare = HttpClient::of(&Headers::default(), proxy, true, &trusted).unwrap();
         assert_eq!((bare.address, bare.is_encrypted), (proxy, true));
+    }
+
+    #[test]
+    fn clients_of_an_unknown_proxy_are_not_on_this_host() {
+        let (local, other) = ("127.0.0.1:80", "198.51.100.1:80");
+        for (field, peer, expected) in [
+            ("X-Forwarded-For", local, "0.0.0.0:0"),
+            ("Via", local, "0.0.0.0:0"),
+            ("X-Other", local, local),
+            ("Via", other, other),
+        ] {
+            let mut headers = Headers::default();
+            headers.insert(field, "127.0.0.1");
+            let client = HttpClient::of(&headers, peer.parse().unwrap(), false, &[]).unwrap();
+            assert_eq!(client.address, expected.parse().unwrap(), "{field} {peer}");
+        }
     }
 }
