@@ -259,6 +259,9 @@ fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
 }
 
+/// Most memory of a reader for pages; negative numbers are KiB (SQLite, `PRAGMA cache_size`).
+const READER_CACHE: i64 = -256;
+
 /// Opens the database for reading. Returns `None` if the writer has not created it yet.
 pub(super) fn open_reader(own: &MetadataFolder) -> Result<Option<Connection>> {
     match own.folder().stat_part(FILE.as_bytes()) {
@@ -268,6 +271,8 @@ pub(super) fn open_reader(own: &MetadataFolder) -> Result<Option<Connection>> {
     }
     let open = || {
         let database = connect(own, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        // Each session has a reader. The pages are in the cache of the kernel too.
+        database.pragma_update(None, "cache_size", READER_CACHE)?;
         Ok((version_of(&database)? == SCHEMA_VERSION).then_some(database))
     };
     open().map_err(failed(&file(own)))
