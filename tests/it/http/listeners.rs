@@ -88,11 +88,17 @@ fn a_draining_slave_is_not_ready_and_ends_its_sessions() {
 #[test]
 fn only_trusted_proxies_name_the_client() {
     let far = "Forwarded: for=192.0.2.9";
-    for (args, status) in [(&["--trusted-proxy", "127.0.0.1"][..], 403), (&[], 201)] {
+    let local = "Forwarded: for=127.0.0.1";
+    for (args, field, status) in [
+        (&["--trusted-proxy", "127.0.0.1"][..], far, 403),
+        (&["--trusted-proxy", "127.0.0.1"], local, 201),
+        (&[], local, 403),
+        (&[], "X-Other: x", 201),
+    ] {
         let (_slave, addr) = start_http(args, &[]);
         // Without accounts only clients on this host may write.
-        let answer = HttpTestClient::connect(addr).request("PUT /f", &[far], b"x");
-        assert_eq!(answer.status, status, "{args:?}: {}", answer.text());
+        let answer = HttpTestClient::connect(addr).request("PUT /f", &[field], b"x");
+        assert_eq!(answer.status, status, "{args:?} {field}: {}", answer.text());
     }
     let (_slave, addr) = start_http(&["--trusted-proxy", "127.0.0.1"], &[("f", b"x")]);
     let mut proxied = HttpTestClient::connect(addr);

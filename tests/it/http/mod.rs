@@ -3,6 +3,7 @@
 mod archives;
 mod client;
 mod conditions;
+mod faults;
 mod files;
 mod heads;
 mod hostile;
