@@ -21,8 +21,8 @@ impl HttpClient {
     /// Returns the client of a request that `peer` has sent.
     ///
     /// `Forwarded` (RFC 7239) and the older fields count from the networks `trusted` alone: any
-    /// other peer could claim to be on this host. A proxy on this host that is not trusted makes its
-    /// clients no clients on this host: they have the unspecified address.
+    /// other peer could claim to be on this host. A proxy on this host that is not trusted makes
+    /// its clients no clients on this host: they have the unspecified address.
     ///
     /// # Errors
     /// As [`forwarded::client`].
