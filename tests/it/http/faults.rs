@@ -81,9 +81,7 @@ fn a_killed_worker_ends_its_connections_alone() {
     assert_eq!(kept.get("/f").status, 200);
     kill(process_of(&slave.program, "Worker(0)"), Signal::SIGKILL).unwrap();
     assert!(kept.is_closed());
-    eventually(SOON, "another worker serves", || {
-        (try_get(addr)? == b"content").then_some(())
-    });
+    eventually(SOON, "another worker serves", || (try_get(addr)? == b"content").then_some(()));
 }
 
 /// Returns the body of `/f`; none if the connection fails.
