@@ -42,7 +42,7 @@ pub use history_hash::{HistoryHash, first as first_history_hash, next as next_hi
 pub use http_addresses::{HttpAddresses, HttpEndpoint, HttpRequester};
 pub use locks::LockTable;
 pub use message_budget::{
-    CommittedEntry, LARGE, MessageBudget, PAGE, ReplicaPosition, ToMaster, ToSlave,
+    CommittedEntry, LARGE, MessageBudget, PAGE, PIPELINED, ReplicaPosition, ToMaster, ToSlave,
 };
 pub use properties::{PathProperties, PropertyTable};
 pub use registry::{Conflict, JoinRequest, KNOWN_MAX, NoSlave, Registry, SlaveStateChange};

@@ -5,6 +5,8 @@ use relais_proto::{TreePath, limits};
 
 /// Contents from this size on are fetched few at a time, and their fetchers learn of new holders.
 pub const LARGE: u64 = 8 * 1024 * 1024;
+/// Contents up to this size are fetched many at a time, over connections that they share.
+pub const PIPELINED: u64 = 64 * 1024;
 /// Highest number of changes, entries or ids in one message.
 pub const PAGE: usize = 256;
 /// Bytes of an item without its paths: more than any change or entry needs.

@@ -216,6 +216,17 @@ impl Staging {
         self.staged.stat_part(name.to_string().as_bytes()).is_ok()
     }
 
+    /// Syncs all staged files, with all others of the file system.
+    ///
+    /// The kernel reports an error of any file once for each opened folder. So threads that sync at
+    /// the same time open the folder each for itself.
+    ///
+    /// # Errors
+    /// Returns the errors of the system call. Which file has failed is not known.
+    pub fn sync_all(&self) -> Result<(), TreeError> {
+        self.staged.sync_file_system()
+    }
+
     /// Seals a staged file under the name `sealed`.
     ///
     /// # Errors

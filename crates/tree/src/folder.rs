@@ -222,6 +222,17 @@ impl Folder {
             .map_err(|e| TreeError::from_errno("change the folder", e))
     }
 
+    /// Syncs all files and names of the file system that has this folder.
+    ///
+    /// For many files that is one write of the disk's journal, where a sync of each file needs one
+    /// for each. It also waits for what other programs have written.
+    ///
+    /// # Errors
+    /// Errors of syncfs, also of other files. Which file has failed is not known.
+    pub fn sync_file_system(&self) -> Result<(), TreeError> {
+        rustix::fs::syncfs(self).map_err(|e| TreeError::from_errno("sync the file system", e))
+    }
+
     /// Syncs the names in this folder to disk.
     ///
     /// # Errors

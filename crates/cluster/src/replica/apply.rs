@@ -1,5 +1,7 @@
 //! Applies received changes in order, each once.
 
+use std::collections::HashSet;
+
 use relais_proto::{Change, Lsn};
 
 use super::{Action, BATCH, QUEUE, QUEUE_EXTRA, Replica, batch, missing_contents};
@@ -74,6 +76,7 @@ impl Replica {
         let Some((changes, position)) = self.applying.take() else { return };
         self.retry_apply = None;
         self.position = position;
+        let missing: HashSet<Lsn> = missing.iter().copied().collect();
         let mut reports = Vec::new();
         for committed in &changes {
             let version = committed.entry.version;
@@ -116,7 +119,7 @@ impl Replica {
                 | Change::Unlock { .. }
                 | Change::RecordSha256 { .. } => {}
             }
-            self.missing.follow(committed, missing, self.now);
+            self.missing.follow(committed, &missing, self.now);
         }
         if self.is_following() {
             // The master assumes that a slave which applied a change without reporting its content

@@ -1,42 +1,44 @@
 //! Missing contents, and the choice of the holders to fetch them from.
 //!
-//! Several fetches run at once. Large contents have a few slots of their own, so small ones never
-//! wait behind them, and small ones do not use those slots. The holder with the fewest current
-//! fetches is asked first. Among equals each slave starts at another holder, so the slave that took
-//! the put is not overloaded. A failed holder is asked again only after all others have failed too.
+//! Several fetches run at once, see [`FetchSlots`]. The holder with the fewest current fetches is
+//! asked first. Among equals each slave starts at another holder, so the slave that took the put is
+//! not overloaded. A failed holder is asked again only after all others have failed too.
+//!
+//! No event walks all contents: [`MissingIndex`] finds them by path, and sums their bytes by age.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Bound;
 use std::time::Duration;
 
 use relais_proto::{Change, Digest, FolderId, Lsn, TreePath};
 
 use super::event::Action;
+use super::fetch_slots::{CLASSES, FetchSlots, class_of};
 use super::missing_content::{FetchFault, MissingContent, lack_of, lack_of_entry};
-use crate::message_budget::{CommittedEntry, LARGE, ToMaster};
+use super::missing_index::MissingIndex;
+use crate::message_budget::{CommittedEntry, ToMaster};
 
-/// Concurrent fetches of contents below [`LARGE`].
-const SMALL_SLOTS: usize = 6;
-/// Concurrent fetches of larger contents.
-const LARGE_SLOTS: usize = 2;
 /// Pause before a retry after all holders or the local disk failed.
 ///
 /// It doubles each time that all holders failed.
 pub(super) const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Highest number of doublings.
 const DOUBLINGS: u32 = 5;
+/// Most questions for holders that the master has not answered.
+const MOST_ASKED: usize = 64;
 
 #[derive(Debug, Clone)]
 struct FetchTask {
     lack: MissingContent,
-    from: Option<FolderId>,
     failed: BTreeSet<FolderId>,
     not_before: Duration,
     rounds: u32,
     since: Duration,
     /// The master knows no holder, so the content does not count against the slave.
     without_holder: bool,
+    /// Whether its bytes are counted in the index.
+    counted: bool,
 }
 
 /// All missing contents of a slave; see the module.
@@ -53,12 +55,20 @@ pub struct MissingContents {
     hidden: BTreeMap<Lsn, bool>,
     // Each missing content is in one of these sets or waits for a retry. The sets avoid a scan of
     // all contents at every event.
-    /// Contents that can be fetched now: small and large ones.
-    ready: [BTreeSet<Lsn>; 2],
+    /// Contents that can be fetched now, by class.
+    ready: [BTreeSet<Lsn>; CLASSES],
     /// Contents that can be fetched later, by time.
     later: BTreeSet<(Duration, Lsn)>,
     /// Contents that are being fetched.
-    under_way: BTreeSet<Lsn>,
+    slots: FetchSlots,
+    /// Contents whose holders the master was asked for.
+    asked: BTreeSet<Lsn>,
+    /// Holders that the master named last. After a comparison no holders are known, and most
+    /// contents have the same ones, so these are tried before the master is asked.
+    likely: Vec<FolderId>,
+    index: MissingIndex,
+    /// Rises when a content is missing, wanted or found elsewhere that was not before.
+    changes: u64,
 }
 
 impl MissingContents {
@@ -71,7 +81,11 @@ impl MissingContents {
             hidden: BTreeMap::new(),
             ready: Default::default(),
             later: BTreeSet::new(),
-            under_way: BTreeSet::new(),
+            slots: FetchSlots::default(),
+            asked: BTreeSet::new(),
+            likely: Vec::new(),
+            index: MissingIndex::default(),
+            changes: 0,
         };
         missing.into_iter().for_each(|lack| all.add(lack, Duration::ZERO));
         all
@@ -85,12 +99,13 @@ impl MissingContents {
         missing.into_iter().for_each(|lack| all.add(lack, Duration::ZERO));
         all.refused.retain(|put, _| all.wanted.contains_key(put));
         all.hidden.retain(|put, _| all.wanted.contains_key(put));
+        all.changes += self.changes + 1;
         all
     }
 
     /// Records that the disk refuses this content at its path; `retry` fetches it again.
     pub(super) fn refuse(&mut self, put: Lsn, retry: bool, now: Duration) {
-        let Some(wanted) = self.wanted.get_mut(&put) else {
+        if !self.wanted.contains_key(&put) {
             // There is nothing to retry, or the content will be missing in a moment.
             if retry {
                 self.refused.remove(&put)
@@ -98,13 +113,15 @@ impl MissingContents {
                 self.refused.insert(put, false)
             };
             return;
-        };
+        }
         self.refused.insert(put, retry);
+        self.recount(put);
+        let Some(wanted) = self.wanted.get_mut(&put) else { return };
         // A running fetch continues to its end.
-        if self.under_way.contains(&put) {
+        if self.slots.has(put) {
             return;
         }
-        self.ready[class_of(wanted)].remove(&put);
+        self.ready[class_of(wanted.lack.size)].remove(&put);
         self.later.remove(&(wanted.not_before, put));
         if retry {
             wanted.not_before = now;
@@ -131,6 +148,7 @@ impl MissingContents {
 
     /// Forgets the questions of a closed link.
     pub(super) fn unlinked(&mut self) {
+        self.asked.clear();
         self.hidden.values_mut().for_each(|asked| *asked = false);
     }
 
@@ -139,11 +157,29 @@ impl MissingContents {
         self.refused.get(&put) == Some(&false)
     }
 
+    /// Returns a number that has risen if the answer to a question about a put may be another one.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
+    }
+
     pub(super) fn give_up(&mut self, put: Lsn) {
+        self.changes += 1;
         self.given_up.insert(put, true);
         if let Some(wanted) = self.wanted.get_mut(&put) {
             wanted.lack.holders.clear();
             wanted.without_holder = true;
+        }
+        self.recount(put);
+    }
+
+    /// Counts the bytes of a content that a holder may have and the disk does not refuse.
+    fn recount(&mut self, put: Lsn) {
+        let is_refused = self.refused.contains_key(&put);
+        let Some(wanted) = self.wanted.get_mut(&put) else { return };
+        let counts = !wanted.without_holder && !is_refused;
+        if counts != wanted.counted {
+            wanted.counted = counts;
+            self.index.count(wanted.since, wanted.lack.size, counts);
         }
     }
 
@@ -157,7 +193,9 @@ impl MissingContents {
     }
 
     pub(super) fn forget_given_up_before(&mut self) {
+        let before = self.given_up.len();
         self.given_up.retain(|_, fresh| *fresh);
+        self.changes += u64::from(self.given_up.len() < before);
     }
 
     pub(super) fn wants(&self, put: Lsn) -> bool {
@@ -171,10 +209,7 @@ impl MissingContents {
 
     /// Returns the oldest put that a holder may have and the disk does not refuse.
     pub(super) fn oldest(&self) -> Option<Lsn> {
-        let counts = |(put, wanted): &(&Lsn, &FetchTask)| {
-            !wanted.without_holder && !self.refused.contains_key(*put)
-        };
-        self.wanted.iter().find(counts).map(|(put, _)| *put)
+        self.wanted.iter().find(|(_, wanted)| wanted.counted).map(|(put, _)| *put)
     }
 
     /// Returns whether the content of this put is missing.
@@ -206,12 +241,7 @@ impl MissingContents {
     /// Contents without a holder and contents that the disk refuses do not count.
     #[must_use]
     pub fn bytes_older(&self, now: Duration, age: Duration) -> u64 {
-        let old = self.wanted.iter().filter(|(put, wanted)| {
-            !wanted.without_holder
-                && !self.refused.contains_key(*put)
-                && now.saturating_sub(wanted.since) >= age
-        });
-        old.fold(0, |sum, (_, wanted)| sum.saturating_add(wanted.lack.size.max(1)))
+        now.checked_sub(age).map_or(0, |since| self.index.bytes_up_to(since))
     }
 
     pub(super) fn fits(&self, put: Lsn, digest: Option<Digest>) -> bool {
@@ -222,7 +252,7 @@ impl MissingContents {
     /// Returns whether the content of a later put is missing at the path of this one.
     pub(super) fn behind(&self, put: Lsn, change: &Change) -> bool {
         let Change::Put { path, .. } = change else { return false };
-        self.wanted.values().any(|wanted| wanted.lack.put > put && wanted.lack.path == *path)
+        self.index.at(path).any(|missing| missing > put)
     }
 
     /// Returns whether the content of any later put is missing.
@@ -232,21 +262,24 @@ impl MissingContents {
 
     pub(super) fn add(&mut self, lack: MissingContent, now: Duration) {
         let wanted = FetchTask {
-            from: None,
             failed: BTreeSet::new(),
             not_before: now,
             rounds: 0,
             since: now,
             without_holder: false,
+            counted: false,
             lack,
         };
         let put = wanted.lack.put;
         let waits = self.waits(put);
         if let Entry::Vacant(place) = self.wanted.entry(put) {
+            self.index.add(&wanted.lack.path, put);
+            self.changes += 1;
             place.insert(wanted);
             if !waits {
                 self.later.insert((now, put));
             }
+            self.recount(put);
         }
     }
 
@@ -254,14 +287,25 @@ impl MissingContents {
         self.refused.remove(&put);
         self.hidden.remove(&put);
         let Some(wanted) = self.wanted.remove(&put) else { return false };
-        self.ready[class_of(&wanted)].remove(&put);
+        self.index.remove(&wanted.lack.path, put);
+        self.changes += 1;
+        if wanted.counted {
+            self.index.count(wanted.since, wanted.lack.size, false);
+        }
+        self.ready[class_of(wanted.lack.size)].remove(&put);
         self.later.remove(&(wanted.not_before, put));
-        self.under_way.remove(&put);
+        self.slots.end(put);
+        self.asked.remove(&put);
         true
     }
 
     /// Applies a change to the missing contents; `missing` are those that it added.
-    pub(super) fn follow(&mut self, committed: &CommittedEntry, missing: &[Lsn], now: Duration) {
+    pub(super) fn follow(
+        &mut self,
+        committed: &CommittedEntry,
+        missing: &HashSet<Lsn>,
+        now: Duration,
+    ) {
         let version = committed.entry.version;
         match &committed.entry.change {
             Change::Put { path, size, digest, .. } => {
@@ -301,18 +345,19 @@ impl MissingContents {
     }
 
     fn drop_below(&mut self, path: &TreePath) {
-        let gone =
-            |wanted: &FetchTask| wanted.lack.path == *path || wanted.lack.path.is_below(path);
-        let gone: Vec<Lsn> =
-            self.wanted.iter().filter(|(_, wanted)| gone(wanted)).map(|(put, _)| *put).collect();
-        for put in gone {
+        for put in self.index.at_or_below(path) {
             self.remove(put);
         }
     }
 
     fn rename(&mut self, from: &TreePath, to: &TreePath) {
-        for wanted in self.wanted.values_mut() {
-            if let Some(new) = wanted.lack.path.moved(from, to) {
+        for put in self.index.at_or_below(from) {
+            if let Some(wanted) = self.wanted.get_mut(&put)
+                && let Some(new) = wanted.lack.path.moved(from, to)
+            {
+                self.index.remove(&wanted.lack.path, put);
+                self.index.add(&new, put);
+                self.changes += 1;
                 wanted.lack.path = new;
             }
         }
@@ -320,8 +365,12 @@ impl MissingContents {
 
     /// Records the holders of a content, as the master names them.
     pub(super) fn held_by(&mut self, put: Lsn, holders: &[FolderId], now: Duration) {
+        self.asked.remove(&put);
+        if holders.iter().any(|folder| *folder != self.here) {
+            self.likely = holders.to_vec();
+        }
         if !holders.is_empty() {
-            self.given_up.remove(&put);
+            self.changes += u64::from(self.given_up.remove(&put).is_some());
         }
         if let Some(wanted) = self.wanted.get_mut(&put) {
             let new = holders.iter().any(|folder| !wanted.lack.holders.contains(folder));
@@ -334,6 +383,7 @@ impl MissingContents {
                 (wanted.not_before, wanted.rounds) = (now, 0);
             }
         }
+        self.recount(put);
     }
 
     /// Handles the end of a fetch; returns whether a missing content has arrived.
@@ -353,8 +403,7 @@ impl MissingContents {
             }
             Some(FetchFault::Local) => wanted.not_before = now + RETRY_PAUSE,
         }
-        wanted.from = None;
-        if self.under_way.remove(&put) && !waits {
+        if self.slots.end(put) && !waits {
             self.later.insert((wanted.not_before, put));
         }
         false
@@ -365,17 +414,8 @@ impl MissingContents {
         while let Some((_, put)) = self.later.first().copied().filter(|(at, _)| *at <= now) {
             self.later.pop_first();
             if let Some(wanted) = self.wanted.get(&put) {
-                self.ready[class_of(wanted)].insert(put);
+                self.ready[class_of(wanted.lack.size)].insert(put);
             }
-        }
-        let mut busy: BTreeMap<FolderId, usize> = BTreeMap::new();
-        let mut places = [SMALL_SLOTS, LARGE_SLOTS];
-        for wanted in self.under_way.iter().filter_map(|put| self.wanted.get(put)) {
-            if let Some(from) = wanted.from {
-                *busy.entry(from).or_default() += 1;
-            }
-            let free = &mut places[class_of(wanted)];
-            *free = free.saturating_sub(1);
         }
         let after = |ready: &BTreeSet<Lsn>, put: Lsn| {
             ready
@@ -383,49 +423,56 @@ impl MissingContents {
                 .find(|put| !self.given_up.contains_key(put))
                 .copied()
         };
-        let mut next = [0, 1].map(|class| after(&self.ready[class], Lsn::default()));
+        let mut next = std::array::from_fn::<_, CLASSES, _>(|class| {
+            let is_free = self.slots.is_free(class);
+            is_free.then(|| after(&self.ready[class], Lsn::default())).flatten()
+        });
         // Oldest first, among the contents with a free slot.
-        while let Some((put, class)) = (0..2)
-            .filter(|class| places[*class] > 0)
+        while let Some((put, class)) = (0..CLASSES)
+            .filter(|class| self.slots.is_free(*class))
             .filter_map(|class| Some((next[class]?, class)))
             .min()
         {
+            let Some(wanted) = self.wanted.get_mut(&put) else {
+                self.ready[class].remove(&put);
+                next[class] = after(&self.ready[class], put);
+                continue;
+            };
+            let from = choose(self.here, wanted, &self.likely, &self.slots);
+            if from.is_none() && self.asked.len() >= MOST_ASKED {
+                // The others wait for the answers, which may name holders for them too.
+                next[class] = None;
+                continue;
+            }
             next[class] = after(&self.ready[class], put);
             self.ready[class].remove(&put);
-            let Some(wanted) = self.wanted.get_mut(&put) else { continue };
-            let Some(from) = choose(self.here, wanted, &busy) else {
+            let Some(from) = from else {
                 wanted.failed.clear();
                 wanted.not_before = now + RETRY_PAUSE * 2u32.pow(wanted.rounds);
                 wanted.rounds = (wanted.rounds + 1).min(DOUBLINGS);
                 self.later.insert((wanted.not_before, put));
+                self.asked.insert(put);
                 actions.push(Action::Send(ToMaster::FindHolders { put }));
                 continue;
             };
-            places[class] -= 1;
-            *busy.entry(from).or_default() += 1;
-            wanted.from = Some(from);
-            self.under_way.insert(put);
+            self.slots.begin(put, from, wanted.lack.size);
             actions.push(Action::Fetch { put, lack: wanted.lack.clone(), from });
         }
     }
 }
 
-/// Returns the class of slots for a content.
-fn class_of(wanted: &FetchTask) -> usize {
-    usize::from(wanted.lack.size >= LARGE)
-}
-
-/// Returns the holder with the fewest current fetches.
+/// Returns the holder with the fewest current fetches; one of `likely` if none is known.
 ///
 /// Among equals it is the first one after a position that depends on slave and put.
 fn choose(
     here: FolderId,
     wanted: &FetchTask,
-    busy: &BTreeMap<FolderId, usize>,
+    likely: &[FolderId],
+    slots: &FetchSlots,
 ) -> Option<FolderId> {
-    let holders: Vec<FolderId> = wanted
-        .lack
-        .holders
+    let known = &wanted.lack.holders;
+    let is_unknown = known.is_empty() && !wanted.without_holder;
+    let holders: Vec<FolderId> = if is_unknown { likely } else { known }
         .iter()
         .copied()
         .filter(|folder| *folder != here && !wanted.failed.contains(folder))
@@ -437,6 +484,6 @@ fn choose(
         usize::try_from(turn % u64::try_from(holders.len().max(1)).unwrap_or(1)).unwrap_or(0);
     let inexact = |place: usize| (place + holders.len() - start) % holders.len();
     (0..holders.len())
-        .min_by_key(|place| (busy.get(&holders[*place]).copied().unwrap_or(0), inexact(*place)))
+        .min_by_key(|place| (slots.busy(holders[*place]), inexact(*place)))
         .map(|place| holders[place])
 }

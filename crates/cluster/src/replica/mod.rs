@@ -13,9 +13,11 @@ mod apply;
 mod batch;
 mod compare;
 mod event;
+mod fetch_slots;
 mod link;
 mod missing_content;
 mod missing_contents;
+mod missing_index;
 mod own_proposals;
 mod service;
 #[cfg(test)]
@@ -268,7 +270,8 @@ impl Replica {
         if self.joined_at.is_some_and(|lsn| self.position.applied >= lsn) {
             self.missing.forget_given_up_before();
         }
-        if let Some(lsn) = self.joined_at
+        if !self.whole
+            && let Some(lsn) = self.joined_at
             && self.position.applied >= lsn
             && self.missing.oldest().is_none_or(|oldest| oldest > lsn)
         {

@@ -49,6 +49,13 @@ enum OrphanedUpload {
 pub(super) struct OwnProposals {
     mine: BTreeMap<ChangeId, PendingProposal>,
     orphans: BTreeMap<ChangeId, OrphanedUpload>,
+    /// Whether a proposal may be finished that was not before. It avoids a look at all proposals at
+    /// every event.
+    is_changed: bool,
+    /// Last applied change and changes of the missing contents at the last look.
+    seen: (Lsn, u64),
+    /// First end of a waiting time.
+    deadline: Duration,
 }
 
 impl OwnProposals {
@@ -56,6 +63,9 @@ impl OwnProposals {
         Self {
             mine: BTreeMap::new(),
             orphans: staged.into_iter().map(|id| (id, OrphanedUpload::NotQueried)).collect(),
+            is_changed: true,
+            seen: Default::default(),
+            deadline: Duration::MAX,
         }
     }
 
@@ -72,6 +82,8 @@ impl OwnProposals {
         // The upload may be on its way to its path already; it is found there then.
         let orphan = self.orphans.remove(&id);
         let known = self.mine.remove(&id);
+        // A new proposal has no number yet, so nothing can follow from it now.
+        self.is_changed |= known.is_some() || orphan.is_some();
         let mut mine = known.unwrap_or_else(|| PendingProposal {
             request,
             sessions: Vec::new(),
@@ -89,6 +101,7 @@ impl OwnProposals {
         mine.sessions.extend(session);
         mine.wanted = mine.wanted.max(copies);
         mine.until = now + TIMEOUT;
+        self.deadline = self.deadline.min(mine.until);
         if speaks {
             actions.push(propose(&mine));
         }
@@ -126,6 +139,7 @@ impl OwnProposals {
     }
 
     pub fn unlinked(&mut self, now: Duration) {
+        self.is_changed = true;
         for mine in self.mine.values_mut() {
             mine.until = mine.until.min(now + UNLINKED_TIMEOUT);
             mine.was_queried = false;
@@ -151,6 +165,7 @@ impl OwnProposals {
 
     /// A new master must confirm the numbers that the former one assigned.
     pub fn epoch_began(&mut self) {
+        self.is_changed = true;
         self.mine.values_mut().for_each(|mine| mine.version = None);
         for orphan in
             self.orphans.values_mut().filter(|orphan| **orphan != OrphanedUpload::Publishing)
@@ -161,6 +176,7 @@ impl OwnProposals {
 
     /// Records that a change with this id has a number.
     pub fn number_assigned(&mut self, id: ChangeId, version: Lsn) {
+        self.is_changed = true;
         if let Some(mine) = self.mine.get_mut(&id) {
             mine.version = Some(version);
         }
@@ -216,6 +232,7 @@ impl OwnProposals {
     }
 
     pub fn copies(&mut self, put: Lsn, copies: u16) {
+        self.is_changed = true;
         for mine in self.mine.values_mut().filter(|mine| mine.version == Some(put)) {
             mine.copies = mine.copies.max(copies);
         }
@@ -246,6 +263,7 @@ impl OwnProposals {
     }
 
     pub fn published(&mut self, id: ChangeId, ok: bool, actions: &mut Vec<Action>) {
+        self.is_changed = true;
         if let Some(mine) = self.mine.get_mut(&id) {
             mine.publishing = false;
             mine.is_unpublishable = !ok;
@@ -265,6 +283,11 @@ impl OwnProposals {
         now: Duration,
         actions: &mut Vec<Action>,
     ) {
+        let seen = (applied, missing.changes());
+        if !std::mem::take(&mut self.is_changed) && self.seen == seen && now < self.deadline {
+            return;
+        }
+        self.seen = seen;
         let mut left = Vec::new();
         self.mine.retain(|id, mine| {
             let version = mine.version.filter(|version| *version <= applied);
@@ -318,6 +341,7 @@ impl OwnProposals {
             }
             false
         });
+        self.deadline = self.mine.values().map(|mine| mine.until).min().unwrap_or(Duration::MAX);
         self.orphans.extend(left);
         self.orphans.retain(|id, orphan| {
             let OrphanedUpload::Numbered(version) = *orphan else { return true };

@@ -263,7 +263,10 @@ fn small_contents_do_not_wait_and_another_holder_is_asked() {
     let mut replica = following();
     let large =
         (1..=4).map(|n| committed(n, put_change(1, &format!("l{n}"), crate::LARGE), &[OTHER]));
-    let small = (5..=14).map(|n| put(n, &[OTHER, THIRD]));
+    let small = (5..=14).map(|n| {
+        let change = put_change(1, &format!("s{n}"), crate::PIPELINED + 1);
+        committed(n, change, &[OTHER, THIRD])
+    });
     let changes: Vec<CommittedEntry> = large.chain(small).collect();
     tell(&mut replica, &changes);
     let actions = carried(&mut replica, &(1..=14).collect::<Vec<_>>());
@@ -753,4 +756,40 @@ fn a_slave_that_missed_nothing_is_in_service_at_once() {
     );
     replica.on(Event::Fetched { put: version(2), from: OTHER, fault: None }, seconds(10));
     assert!(in_service(&replica.readiness(seconds(10), 1000)));
+}
+
+#[test]
+fn holders_of_compared_contents_are_not_asked_for_one_by_one() {
+    let mut replica = replica();
+    replica.on(Event::Linked, Duration::ZERO);
+    hear(&mut replica, ToSlave::Compare { epoch: 1, lsn: version(1), given_up: Vec::new() });
+    let end = ToSlave::End {
+        lsn: version(200),
+        chain: HistoryHash::default(),
+        timelines: Vec::new(),
+        entries: 0,
+    };
+    hear(&mut replica, end);
+    let lack = |n: u64| {
+        let path = TreePath::new(format!("f{n}")).unwrap();
+        lack_of(&path, version(n), 1, Digest([1; 32]), Vec::new())
+    };
+    let actions =
+        replica.on(Event::Adopted { missing: (1..=200).map(lack).collect() }, Duration::ZERO);
+    let asked = |actions: &[Action]| {
+        let is_question =
+            |action: &&Action| matches!(action, Action::Send(ToMaster::FindHolders { .. }));
+        actions.iter().filter(is_question).count()
+    };
+    assert_eq!((asked(&actions), fetches(&actions).len()), (64, 0));
+    // One answer is enough for those that have not been asked for.
+    let holders = |n| ToSlave::Holders { put: version(n), holders: vec![OTHER] };
+    let actions = hear(&mut replica, holders(1));
+    assert_eq!((asked(&actions), fetches(&actions).len()), (0, 137));
+    // A wrong guess is followed by a question.
+    let failed = Event::Fetched { put: version(200), from: OTHER, fault: Some(FetchFault::Holder) };
+    let actions = replica.on(failed, Duration::ZERO);
+    assert_eq!((asked(&actions), fetches(&actions).len()), (1, 0));
+    let third = ToSlave::Holders { put: version(200), holders: vec![THIRD] };
+    assert_eq!(fetches(&hear(&mut replica, third)), [(200, 3)]);
 }

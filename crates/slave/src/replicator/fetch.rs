@@ -1,5 +1,7 @@
 //! Fetches contents from other slaves: several at once, each verified and synced to the disk.
 //!
+//! Small contents share connections, see [`SmallFetches`]. A larger one occupies a thread.
+//!
 //! A partial file is kept while this process lives, and resumed from any slave that has the
 //! content. The replica decides from which folder a content is fetched, and whether it is still
 //! wanted.
@@ -16,6 +18,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use log::{debug, error, warn};
 use parking_lot::Mutex;
 use relais_auth::ClusterKey;
+use relais_cluster::PIPELINED;
 use relais_cluster::replica::{FetchFault, MissingContent};
 use relais_net::Connection;
 use relais_net::tls::Dialer;
@@ -26,24 +29,28 @@ use relais_transfer::download::download;
 use relais_transfer::{Progress, Ranges, Resume, Sessions, TransferError};
 use relais_tree::{TreeError, set_mode, set_times};
 
+use super::small_fetches::SmallFetches;
+use super::small_jobs::SmallJobs;
 use crate::config::Cluster;
 use crate::context::SlaveContext;
 use crate::peer_login::connect_as_peer;
 
 /// Number of contents that are fetched at the same time.
 const THREADS: usize = 8;
+/// Number of threads that fetch small contents, each over one connection at a time.
+const SMALL_THREADS: usize = 2;
 /// Most partial files that are kept.
 const MAX_PARTIALS: usize = 256;
 
 /// An order to fetch one content.
-struct FetchJob {
-    put: Lsn,
-    missing: MissingContent,
-    from: FolderId,
+pub(super) struct FetchJob {
+    pub put: Lsn,
+    pub missing: MissingContent,
+    pub from: FolderId,
 }
 
 /// What the fetching threads share.
-struct FetchContext {
+pub(super) struct FetchContext {
     slave: SlaveId,
     key_file: PathBuf,
     dialer: Dialer,
@@ -57,6 +64,7 @@ struct FetchContext {
 /// A pool of threads that fetch contents.
 pub struct FetchPool {
     queue: Sender<FetchJob>,
+    small: Arc<SmallJobs>,
     /// The results that have come.
     pub results: Mailbox<FetchResult>,
     context: Arc<FetchContext>,
@@ -67,13 +75,13 @@ impl FetchPool {
     ///
     /// # Errors
     /// Those of the system calls.
-    pub fn start(context: &SlaveContext, cluster: &Cluster) -> io::Result<Self> {
+    pub fn start(slave: &SlaveContext, cluster: &Cluster) -> io::Result<Self> {
         let ((queue, jobs), (sender, results)) = (channel(), Mailbox::new()?);
         let context = Arc::new(FetchContext {
-            slave: context.own.slave_id,
+            slave: slave.own.slave_id,
             key_file: cluster.key_file.clone(),
-            dialer: Dialer::new(context.config.tls.encrypt)?,
-            staging: Staging::open(&context.folder).map_err(io::Error::other)?,
+            dialer: Dialer::new(slave.config.tls.encrypt)?,
+            staging: Staging::open(&slave.folder).map_err(io::Error::other)?,
             peers: Mutex::default(),
             partials: Mutex::default(),
             jobs: Mutex::new(jobs),
@@ -84,7 +92,15 @@ impl FetchPool {
                 .name("fetch".to_owned())
                 .spawn(move || run_worker(&context, &sender))?;
         }
-        Ok(Self { queue, results, context })
+        let small = Arc::new(SmallJobs::default());
+        for _ in 0..SMALL_THREADS {
+            let (shared, sender, jobs) = (context.clone(), sender.clone(), small.clone());
+            let own = Staging::open(&slave.folder).map_err(io::Error::other)?;
+            std::thread::Builder::new()
+                .name("fetch-small".to_owned())
+                .spawn(move || run_small_worker(&shared, &own, &jobs, &sender))?;
+        }
+        Ok(Self { queue, small, results, context })
     }
 
     /// Sets the other slaves.
@@ -94,7 +110,10 @@ impl FetchPool {
 
     /// Orders a content from the slaves of one folder.
     pub fn order(&self, put: Lsn, missing: MissingContent, from: FolderId) {
-        if self.queue.send(FetchJob { put, missing, from }).is_err() {
+        let job = FetchJob { put, missing, from };
+        if job.missing.size <= PIPELINED {
+            self.small.add(job);
+        } else if self.queue.send(job).is_err() {
             warn!("the threads that fetch content have ended");
         }
     }
@@ -108,6 +127,12 @@ impl FetchPool {
             }
             keep
         });
+    }
+}
+
+impl Drop for FetchPool {
+    fn drop(&mut self) {
+        self.small.close();
     }
 }
 
@@ -135,8 +160,25 @@ fn run_worker(context: &FetchContext, results: &MailboxSender<FetchResult>) {
     }
 }
 
+fn run_small_worker(
+    context: &FetchContext,
+    staging: &Staging,
+    jobs: &SmallJobs,
+    results: &MailboxSender<FetchResult>,
+) {
+    let mut peer = None;
+    while let Some(wanted) = jobs.wait() {
+        let mut fetches = SmallFetches::new(context, staging, jobs, results, wanted);
+        if catch_panic(|| fetches.run(&mut peer)).is_none() {
+            peer = None;
+            error!("the thread that fetches small contents has panicked; trying again");
+        }
+        fetches.finish();
+    }
+}
+
 /// An open connection to another slave.
-struct PeerConnection {
+pub(super) struct PeerConnection {
     folder: FolderId,
     addr: SocketAddr,
     connection: Connection,
@@ -223,12 +265,13 @@ impl Progress for LastCheckpoint {
 /// Sessions with the slaves of one folder.
 ///
 /// A folder whose slave fails is not tried again for the same content.
-struct FolderSessions<'a> {
-    context: &'a FetchContext,
-    peer: &'a mut Option<PeerConnection>,
-    put: Lsn,
-    from: FolderId,
-    failed: bool,
+pub(super) struct FolderSessions<'a> {
+    pub context: &'a FetchContext,
+    pub peer: &'a mut Option<PeerConnection>,
+    /// The latest put whose content is wanted.
+    pub put: Lsn,
+    pub from: FolderId,
+    pub failed: bool,
 }
 
 impl Sessions for FolderSessions<'_> {

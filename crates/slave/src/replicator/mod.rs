@@ -12,6 +12,8 @@ pub mod local_coordinator;
 mod login_relay;
 pub mod mailbox;
 mod replica_connections;
+mod small_fetches;
+mod small_jobs;
 mod sweeper;
 mod upload_relay;
 
