@@ -3,6 +3,7 @@
 
 mod annotations;
 mod branches;
+mod bulk_crashes;
 pub mod catching_up;
 mod cloned_disk;
 mod copies;

@@ -24,8 +24,12 @@ use crate::poll::wait_for;
 use crate::scoreboard::wall_ms;
 use crate::thread::OwnedThread;
 
-/// Files passed to the hashing thread at once.
-const HASH_BATCH: u32 = 64;
+/// Edited files, and files to be checked, that are passed to the hashing threads at once.
+const EDIT_BATCH: usize = 64;
+/// New files that are passed to the hashing threads at once, by number and by bytes. Edits wait
+/// until they are hashed.
+const HASH_BATCH: u32 = 2048;
+const HASH_BYTES: u64 = 64 * 1024 * 1024;
 /// Interval between two checks for files that are ready to be hashed.
 const HASH_INTERVAL: Duration = Duration::from_millis(250);
 /// Interval between two rescans if a folder cannot be watched.
@@ -304,13 +308,18 @@ impl WriterLoop {
         }
         let now = Instant::now();
         let is_quiet = |path: &TreePath| !self.scanner.debounce.contains(path);
-        let mut files = self.driver.take_unhashed(HASH_BATCH as usize, is_quiet);
+        let mut files = self.driver.take_unhashed(EDIT_BATCH, is_quiet);
         if files.is_empty()
             && self.last_hash_check.is_none_or(|at| now.duration_since(at) >= HASH_INTERVAL)
         {
             let wall = i64::try_from(wall_ms() / 1000).unwrap_or(i64::MAX);
             files = self.scanner.store.unhashed(wall, HASH_BATCH)?;
-            files.retain(|file| is_quiet(&file.path));
+            let mut bytes = 0_u64;
+            files.retain(|file| {
+                let is_first = bytes == 0;
+                bytes = bytes.saturating_add(file.meta.size.max(1));
+                is_quiet(&file.path) && (is_first || bytes <= HASH_BYTES)
+            });
             // After a full batch the next check follows at once.
             self.last_hash_check = files.is_empty().then_some(now);
         }

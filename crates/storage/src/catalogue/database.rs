@@ -14,7 +14,7 @@ use crate::sys::sqlite::keep_names;
 /// Name of the file in the metadata folder.
 const FILE: &str = "catalogue.db";
 /// Must be raised with every change of the tables, or of what a trigger does.
-const SCHEMA_VERSION: i64 = 9;
+const SCHEMA_VERSION: i64 = 10;
 /// Bytes reserved for the write-ahead log: about its size when SQLite starts it anew.
 const LOG: u32 = 4 * 1024 * 1024;
 /// Free disk space required for the reservation, in bytes. A smaller disk is left to the files.
@@ -60,7 +60,8 @@ CREATE TABLE entry (
     PRIMARY KEY (folder, name)
 ) WITHOUT ROWID;
 CREATE INDEX unhashed ON entry (found, folder, name) WHERE kind = 0 AND digest IS NULL;
-CREATE INDEX unnumbered ON entry (folder, name) WHERE epoch IS NULL;
+CREATE INDEX unnumbered ON entry (folder, name)
+    WHERE epoch IS NULL AND (kind = 1 OR digest IS NOT NULL);
 CREATE INDEX content ON entry (content_epoch, content_number) WHERE content_number IS NOT NULL;
 CREATE INDEX missing ON entry (content_epoch, content_number) WHERE here = 0;
 CREATE TABLE kept (
@@ -107,6 +108,9 @@ CREATE TABLE sha256 (epoch INTEGER NOT NULL, number INTEGER NOT NULL, hashes BLO
 CREATE TRIGGER file_hashed AFTER UPDATE OF digest ON entry WHEN OLD.digest IS NULL
     AND NEW.digest IS NOT NULL BEGIN
     UPDATE total SET n = n - 1 WHERE what = 'relais_unhashed'; END;
+CREATE TRIGGER content_came AFTER UPDATE OF here ON entry WHEN OLD.here = 0 AND NEW.here = 1 BEGIN
+    UPDATE total SET n = n - 1 WHERE what = 'relais_missing';
+    UPDATE total SET n = n - NEW.size WHERE what = 'relais_missing_bytes'; END;
 CREATE TRIGGER damage_found AFTER UPDATE OF damaged ON entry WHEN OLD.damaged = 0
     AND NEW.damaged = 1 BEGIN UPDATE total SET n = n + 1 WHERE what = 'relais_damaged'; END;
 ";

@@ -71,7 +71,7 @@ impl CatalogStore {
         let insert = "INSERT INTO event (epoch, number, kind, path, source) VALUES (?, ?, ?, ?, ?)";
         self.run(insert, Values::default().lsn(version).add(kind).add(path).add(source))?;
         let kept = i64::try_from(limits::EVENTS).unwrap_or(i64::MAX);
-        let last = self.last_event()?;
+        let last = self.ask(|database| Ok(database.last_insert_rowid()))?;
         if last % DROP_EVERY == 0 {
             self.run("DELETE FROM event WHERE seq <= ?", Values::of(last - kept))?;
         }

@@ -7,6 +7,7 @@ mod annotations;
 mod columns;
 mod content_hashes;
 mod database;
+mod empty_tables;
 pub mod events;
 mod locks;
 pub mod path_listing;

@@ -3,6 +3,7 @@
 use relais_proto::TreePath;
 
 use super::columns::{AT, AT_OR_BELOW, Values};
+use super::empty_tables::RareTable;
 use super::row::{RETAINED, RetainedContent};
 use super::store::CatalogStore;
 use crate::error::Result;
@@ -13,6 +14,9 @@ impl CatalogStore {
         condition: &str,
         values: Values<'_>,
     ) -> Result<Vec<(TreePath, RetainedContent)>> {
+        if self.is_empty(RareTable::Kept)? {
+            return Ok(Vec::new());
+        }
         let select = format!("SELECT folder, name, {RETAINED} FROM kept WHERE {condition}");
         let found = self.all(&select, values, |from| {
             let path = from.path()?;
@@ -44,9 +48,11 @@ impl CatalogStore {
     /// Returns database errors.
     pub fn set_retained(&self, path: &TreePath, retained: Option<&RetainedContent>) -> Result<()> {
         match retained {
+            None if self.is_empty(RareTable::Kept)? => Ok(()),
             None => self.run(&format!("DELETE FROM kept WHERE {AT}"), Values::at(path)),
             Some(_) if path.is_root() => Ok(()),
             Some(retained) => {
+                self.empty_tables.will_fill(RareTable::Kept);
                 let marks = ", ?".repeat(13);
                 let insert = format!("INSERT OR REPLACE INTO kept VALUES (?{marks})");
                 self.run(&insert, retained.values(Values::at(path)))

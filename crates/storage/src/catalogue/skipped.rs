@@ -3,6 +3,7 @@
 use relais_proto::TreePath;
 
 use super::columns::{AT, BELOW, Values, split};
+use super::empty_tables::RareTable;
 use super::store::CatalogStore;
 use crate::error::Result;
 
@@ -83,6 +84,7 @@ impl CatalogStore {
         }
         // A replacement would run no trigger for the old row, and the total would be wrong.
         self.forget_skipped(folder.as_str(), name)?;
+        self.empty_tables.will_fill(RareTable::Skipped);
         let values = Values::of(folder.as_str()).add(name).add(reason as i64);
         self.run("INSERT INTO skipped VALUES (?, ?, ?)", values)
     }
@@ -95,6 +97,9 @@ impl CatalogStore {
 
     /// Removes the skip record of a name, given as bytes, in a folder.
     pub(crate) fn forget_skipped(&self, folder: &str, name: &[u8]) -> Result<()> {
+        if self.is_empty(RareTable::Skipped)? {
+            return Ok(());
+        }
         let delete = format!("DELETE FROM skipped WHERE {AT}");
         self.run(&delete, Values::of(folder).add(name))
     }

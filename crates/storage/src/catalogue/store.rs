@@ -12,6 +12,7 @@ use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
 use super::columns::{AT, AT_OR_BELOW, BELOW, Columns, Values};
 use super::database::{failed, file, open_reader, open_writer, reserve_log};
+use super::empty_tables::EmptyTables;
 use super::row::{COLUMNS, CatalogRow, UnhashedFile};
 use crate::clock::monotonic_ms;
 use crate::error::{CatalogError, Result};
@@ -32,6 +33,7 @@ pub struct CatalogStore {
     file: PathBuf,
     /// Keeps the descriptor open through which SQLite opens its files.
     own: MetadataFolder,
+    pub(super) empty_tables: EmptyTables,
 }
 
 impl CatalogStore {
@@ -40,7 +42,12 @@ impl CatalogStore {
     /// # Errors
     /// Returns database errors, also for a damaged database.
     pub fn open(own: &MetadataFolder) -> Result<Self> {
-        let store = Self { database: open_writer(own)?, file: file(own), own: own.clone() };
+        let store = Self {
+            database: open_writer(own)?,
+            file: file(own),
+            own: own.clone(),
+            empty_tables: EmptyTables::of_writer(),
+        };
         if let Err(e) = reserve_log(own, &store.database) {
             log::warn!("cannot reserve disk space for the catalogue's log: {e}");
         }
@@ -52,7 +59,12 @@ impl CatalogStore {
     /// Opens the catalogue for reading. Returns `None` if the writer has not created it yet.
     pub(super) fn open_read_only(own: &MetadataFolder) -> Result<Option<Self>> {
         let database = open_reader(own)?;
-        Ok(database.map(|database| Self { database, file: file(own), own: own.clone() }))
+        Ok(database.map(|database| Self {
+            database,
+            file: file(own),
+            own: own.clone(),
+            empty_tables: EmptyTables::default(),
+        }))
     }
 
     /// Returns the error of a damaged catalogue.
@@ -150,6 +162,7 @@ impl CatalogStore {
     /// # Errors
     /// Returns database errors.
     pub fn rollback(&self) -> Result<()> {
+        self.empty_tables.forget();
         self.end_transaction("ROLLBACK")
     }
 
@@ -161,7 +174,7 @@ impl CatalogStore {
         }
         self.run("BEGIN", Values::default())?;
         let answer = queries(self);
-        self.rollback()?;
+        self.end_transaction("ROLLBACK")?;
         answer
     }
 
@@ -179,6 +192,7 @@ impl CatalogStore {
     /// Returns database errors.
     pub fn end_savepoint(&self, counts: bool) -> Result<()> {
         if !counts {
+            self.empty_tables.forget();
             self.run("ROLLBACK TO step", Values::default())?;
         }
         self.run("RELEASE step", Values::default())
@@ -338,9 +352,42 @@ impl CatalogStore {
         holders: &[FolderId],
     ) -> Result<()> {
         self.unskip(path)?;
-        self.remove_row(path)?;
         let row = CatalogRow::committed(entry, meta);
+        if row.here && self.update_row(path, &row)? {
+            return Ok(());
+        }
+        self.remove_row(path)?;
         self.insert_row(path, &row, (!row.here).then(|| bytes_of(holders)))
+    }
+
+    /// Updates the row of a path that has the same content, or waits for it. Returns whether there
+    /// is one.
+    ///
+    /// Most totals stay the same, so that is cheaper than a new row.
+    fn update_row(&self, path: &TreePath, row: &CatalogRow) -> Result<bool> {
+        let values = Values::at(path)
+            .add(row.entry.kind as i64)
+            .unsigned(row.entry.size)
+            .digest(row.digest)
+            .add(row.entry.mode.bits())
+            .time(row.entry.mtime)
+            .optional_lsn(row.entry.version)
+            .optional_lsn(row.content)
+            .time(row.disk.ctime)
+            .unsigned(row.disk.dev)
+            .unsigned(row.disk.ino)
+            .add(row.disk_mode.bits())
+            .time(row.disk.mtime)
+            .unsigned(monotonic_ms());
+        let update = format!(
+            "UPDATE entry SET mode = ?6, mtime_s = ?7, mtime_ns = ?8, epoch = ?9, number = ?10,
+             content_epoch = ?11, content_number = ?12, ctime_s = ?13, ctime_ns = ?14, dev = ?15,
+             ino = ?16, disk_mode = ?17, disk_mtime_s = ?18, disk_mtime_ns = ?19, found = ?20,
+             here = 1, holders = NULL
+             WHERE {AT} AND kind = ?3 AND size = ?4 AND digest IS ?5 AND damaged = 0"
+        );
+        self.run(&update, values)?;
+        Ok(self.ask(|database| Ok(database.changes()))? > 0)
     }
 
     /// Writes an entry of the tree whose file was not looked at. The next scan finds every

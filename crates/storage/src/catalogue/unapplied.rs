@@ -9,6 +9,7 @@ use relais_proto::{Lsn, TreePath};
 use relais_tree::Meta;
 
 use super::columns::{AT, AT_OR_BELOW, BELOW, Columns, Values};
+use super::empty_tables::RareTable;
 use super::store::CatalogStore;
 use crate::clock::monotonic_ms;
 use crate::error::Result;
@@ -56,6 +57,9 @@ fn read(from: &mut Columns<'_>) -> rusqlite::Result<Option<UnappliedPath>> {
 
 impl CatalogStore {
     fn unapplied_where(&self, condition: &str, values: Values<'_>) -> Result<Vec<UnappliedPath>> {
+        if self.is_empty(RareTable::Unapplied)? {
+            return Ok(Vec::new());
+        }
         let select = format!("SELECT {COLUMNS} FROM unapplied WHERE {condition}");
         Ok(self.all(&select, values, read)?.into_iter().flatten().collect())
     }
@@ -79,6 +83,7 @@ impl CatalogStore {
             return Ok(());
         }
         let waits = self.unapplied_above(path)?.is_some();
+        self.empty_tables.will_fill(RareTable::Unapplied);
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.run(
             "INSERT INTO unapplied
@@ -134,7 +139,7 @@ impl CatalogStore {
         mut path: TreePath,
         counts: impl Fn(&UnappliedPath) -> bool,
     ) -> Result<Option<UnappliedPath>> {
-        if !self.exists("unapplied", "1", Values::default())? {
+        if self.is_empty(RareTable::Unapplied)? {
             return Ok(None);
         }
         while let Some((parent, _)) = path.split_last() {
@@ -170,6 +175,9 @@ impl CatalogStore {
     /// # Errors
     /// Returns database errors.
     pub fn is_source(&self, path: &TreePath) -> Result<bool> {
+        if self.is_empty(RareTable::Unapplied)? {
+            return Ok(false);
+        }
         self.exists(
             "unapplied",
             "source IS NOT NULL AND (source = ?1 OR (source > ?1 || '/' AND source < ?1 || '0'))",
@@ -191,6 +199,9 @@ impl CatalogStore {
     /// # Errors
     /// Returns database errors.
     pub fn clear_unapplied(&self, path: &TreePath) -> Result<()> {
+        if self.is_empty(RareTable::Unapplied)? {
+            return Ok(());
+        }
         self.run(&format!("DELETE FROM unapplied WHERE {AT}"), Values::at(path))?;
         if self.ask(|database| Ok(database.changes()))? == 0 {
             return Ok(());

@@ -365,9 +365,10 @@ impl<'a> DiskTransaction<'a> {
         path: &TreePath,
         entry: &Entry,
         staged: &StagedName,
+        known: KnownEntry,
     ) -> Result<(), ApplyError> {
         self.check_not_source(path)?;
-        let known = self.load(path)?;
+        let known = self.settle_known(path, known)?;
         self.fix_attributes(entry, staged)?;
         self.quarantine_unknown(path, &known)?;
         self.publish(path, entry, staged)
@@ -450,8 +451,17 @@ impl<'a> DiskTransaction<'a> {
         known: &KnownEntry,
     ) -> Result<Option<Meta>, ApplyError> {
         let (Some(content), mode) = (&entry.content, entry.mode) else { return Ok(None) };
-        if self.stat(path)?.is_none_or(|there| !may_have(&there, content)) {
+        let Some(there) = self.stat(path)?.filter(|there| may_have(there, content)) else {
             return Ok(None);
+        };
+        let wanted = mode.with_owner_access(Kind::File);
+        // The digest of a known file was recorded after a sync of the file.
+        if known.digest_of(&there) == Some(content.digest)
+            && there.mode.with_owner_access(Kind::File) == wanted
+            && there.mtime == content.mtime
+        {
+            self.touched.extend(path.split_last().map(|(parent, _)| parent));
+            return Ok(Some(there));
         }
         let file = match self.root.open_file(path) {
             Ok(file) => file,
@@ -464,7 +474,6 @@ impl<'a> DiskTransaction<'a> {
         if !has_content(&file, content, digest).at(path)? {
             return Ok(None);
         }
-        let wanted = mode.with_owner_access(Kind::File);
         if file.meta.mode.with_owner_access(Kind::File) != wanted
             && let Err(e) = set_mode(&file.file, wanted)
         {
@@ -501,6 +510,14 @@ impl<'a> DiskTransaction<'a> {
     /// that it does not count as a user's file.
     pub fn load(&mut self, path: &TreePath) -> Result<KnownEntry, ApplyError> {
         let known = KnownEntry::load(self.store, path)?;
+        self.settle_known(path, known)
+    }
+
+    fn settle_known(
+        &mut self,
+        path: &TreePath,
+        known: KnownEntry,
+    ) -> Result<KnownEntry, ApplyError> {
         if let Some((entry, _)) = known.missing()
             && self.examine(path, &known)?.is_some_and(|(_, is_known)| !is_known)
             && let Some(meta) = self.claim_existing(path, &entry, &KnownEntry::default())?

@@ -1,6 +1,6 @@
 //! Local changes that are not decided: files that users added to the folder, edited or removed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use log::error;
@@ -18,7 +18,10 @@ const PROPOSE_INTERVAL: Duration = Duration::from_secs(4);
 /// Interval between two proposals of a refused change whose file is still there.
 const REFUSED_INTERVAL: Duration = Duration::from_secs(30);
 /// Most new local changes that are proposed at the same time.
-pub(super) const MOST_PROPOSED: usize = 256;
+pub(super) const MOST_PROPOSED: usize = 4096;
+/// Most hashed files that are remembered until they are proposed. The others are found by the next
+/// check.
+const MOST_HASHED: usize = 4 * MOST_PROPOSED;
 /// Time window of [`MOST_REMOVALS`].
 const REMOVAL_WINDOW: Duration = Duration::from_secs(60);
 /// Most local removals that become changes in one window.
@@ -84,9 +87,13 @@ pub(super) struct LocalChanges {
     pub refused: HashMap<TreePath, Instant>,
     /// Refused changes with the time and reason of the refusal.
     pub rejected: Vec<(Instant, LocalChange, String)>,
+    /// New files whose digest was just computed, so that they need no search.
+    hashed: VecDeque<TreePath>,
+    /// Folder whose entries can be proposed; the last one that was looked up.
+    ready_folder: Option<TreePath>,
     looked: Option<Instant>,
-    /// Whether the last look proposed as many changes as it may.
-    is_busy: bool,
+    /// Where the last look ended because it had proposed as many changes as it may.
+    looked_up_to: Option<TreePath>,
     /// Start of the removal window, and number of removals in it.
     removals: Option<(Instant, u64)>,
 }
@@ -129,30 +136,46 @@ impl LocalChanges {
     /// Returns the proposals that are due: of changes that are not decided, files of a branch, and
     /// entries without an LSN.
     pub fn propose(&mut self, scanner: &Scanner) -> Result<Vec<Event>, CatalogError> {
-        // After a full set of proposals the next follows as soon as these are committed.
-        let is_paced = !(self.is_busy && self.by_id.is_empty());
-        if is_paced && self.looked.is_some_and(|looked| looked.elapsed() < CHECK_INTERVAL) {
-            return Ok(Vec::new());
+        let mut events = Vec::new();
+        self.ready_folder = None;
+        while self.has_room()
+            && let Some(path) = self.hashed.pop_front()
+        {
+            let row = scanner.store.row(&path)?.filter(|row| row.entry.version.is_none());
+            if let Some(row) = row.filter(|row| row.digest.is_some())
+                && self.can_be_proposed(&path, scanner)?
+            {
+                events.extend(self.add_file(path, &row, Expect::Absent));
+            }
         }
-        self.looked = Some(Instant::now());
-        let mut events = self.repropose(PROPOSE_INTERVAL);
+        // A look that had no more room continues as soon as half of its proposals are committed.
+        let continues = self.looked_up_to.is_some() && self.by_id.len() <= MOST_PROPOSED / 2;
+        let is_due = self.looked.is_none_or(|looked| looked.elapsed() >= CHECK_INTERVAL);
+        if !is_due && !continues {
+            return Ok(events);
+        }
+        if is_due {
+            self.looked = Some(Instant::now());
+            events.extend(self.repropose(PROPOSE_INTERVAL));
+            self.refused.retain(|_, at| at.elapsed() < REFUSED_INTERVAL);
+        }
         while self.has_room()
             && let Some((path, (row, base))) = self.waiting.pop_first()
         {
             events.extend(self.add_file(path, &row, Expect::Lsn(base)));
         }
-        if !self.has_room() {
-            return Ok(events);
-        }
-        self.refused.retain(|_, at| at.elapsed() < REFUSED_INTERVAL);
-        let mut after = TreePath::root();
-        self.is_busy = false;
+        let mut after = self.looked_up_to.take().unwrap_or_default();
         while self.has_room() {
             let rows = scanner.store.uncommitted(&after, 256)?;
-            let Some((last, _)) = rows.last() else { return Ok(events) };
-            after = last.clone();
+            if rows.is_empty() {
+                return Ok(events);
+            }
             for (path, row) in rows {
-                if self.has_room() && self.can_be_proposed(&path, scanner)? {
+                if !self.has_room() {
+                    break;
+                }
+                after = path.clone();
+                if self.can_be_proposed(&path, scanner)? {
                     events.extend(match row.entry.kind {
                         Kind::Folder => self.add_folder(path, row.entry.mode),
                         Kind::File => self.add_file(path, &row, Expect::Absent),
@@ -160,15 +183,26 @@ impl LocalChanges {
                 }
             }
         }
-        self.is_busy = true;
+        self.looked_up_to = Some(after);
         Ok(events)
+    }
+
+    /// Records that the digest of a new file is known.
+    pub fn note_hashed(&mut self, path: &TreePath) {
+        if self.hashed.len() < MOST_HASHED {
+            self.hashed.push_back(path.clone());
+        }
     }
 
     fn has_room(&self) -> bool {
         self.by_id.len() < MOST_PROPOSED
     }
 
-    fn can_be_proposed(&self, path: &TreePath, scanner: &Scanner) -> Result<bool, CatalogError> {
+    fn can_be_proposed(
+        &mut self,
+        path: &TreePath,
+        scanner: &Scanner,
+    ) -> Result<bool, CatalogError> {
         if self.by_path.contains_key(path)
             || self.refused.contains_key(path)
             || scanner.debounce.contains(path)
@@ -178,9 +212,16 @@ impl LocalChanges {
         let Some((parent, _)) = path.split_last().filter(|(parent, _)| !parent.is_root()) else {
             return Ok(true);
         };
+        if self.ready_folder.as_ref() == Some(&parent) {
+            return Ok(true);
+        }
         // The folder comes first: it has an LSN, or is proposed before.
-        Ok(self.by_path.contains_key(&parent)
-            || scanner.store.row(&parent)?.is_some_and(|row| row.entry.version.is_some()))
+        let is_ready = self.by_path.contains_key(&parent)
+            || scanner.store.row(&parent)?.is_some_and(|row| row.entry.version.is_some());
+        if is_ready {
+            self.ready_folder = Some(parent);
+        }
+        Ok(is_ready)
     }
 
     /// Adds a new folder.
@@ -215,9 +256,12 @@ impl LocalChanges {
     pub fn drop_superseded_edits(&mut self, change: &Change) {
         let with_below = matches!(change, Change::Remove { .. } | Change::Move { .. });
         for path in change.paths() {
-            let dropped = self
-                .edits
-                .extract_if(.., |edited, _| edited == path || with_below && edited.is_below(path));
+            if !with_below {
+                self.superseded.extend(self.edits.remove_entry(path).map(|(path, _)| path));
+                continue;
+            }
+            let dropped =
+                self.edits.extract_if(.., |edited, _| edited == path || edited.is_below(path));
             self.superseded.extend(dropped.map(|(path, _)| path));
         }
     }

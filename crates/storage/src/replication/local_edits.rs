@@ -32,7 +32,7 @@ use crate::{
 /// it, and that change may match the file.
 const REJECT_DELAY: Duration = Duration::from_millis(1500);
 /// Proposed changes above which no more removals are proposed.
-const MOST_PENDING: usize = 16 * MOST_PROPOSED;
+const MOST_PENDING: usize = 2 * MOST_PROPOSED;
 
 impl ReplicaDriver {
     /// Takes the differences that the scanner found, and proposes local changes.
@@ -375,6 +375,9 @@ impl ReplicaDriver {
         }
         let edits = &mut self.local_changes.edits;
         if edits.get(&of.path).is_none_or(|edit| edit.meta != of.meta) {
+            if digest.is_some() {
+                self.local_changes.note_hashed(&of.path);
+            }
             return Ok(());
         }
         let Some(edit) = edits.remove(&of.path) else { return Ok(()) };

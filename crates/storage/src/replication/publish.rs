@@ -10,6 +10,7 @@ use relais_tree::TreeError;
 use super::apply_error::ApplyError;
 use super::disk_transaction::{DiskTransaction, has_content, next};
 use super::driver::{ReplicaDriver, StagedContent};
+use super::known_entry::KnownEntry;
 use super::messages::{FetchFailure, FetchResult, FetchedFile};
 
 /// Result of publishing a content.
@@ -23,6 +24,13 @@ enum PublishResult {
     Refused,
 }
 
+/// Staged content of a put, and the row that waits for it, if there is one.
+struct StagedPut {
+    put: Lsn,
+    name: StagedName,
+    row: Option<(TreePath, CatalogRow)>,
+}
+
 impl ReplicaDriver {
     /// Handles the contents that were fetched.
     pub(super) fn take_fetched(
@@ -30,10 +38,11 @@ impl ReplicaDriver {
         done: Vec<FetchResult>,
         store: &CatalogStore,
     ) -> Result<(), CatalogError> {
-        let mut whole = Vec::new();
+        let (mut whole, mut wanted) = (Vec::new(), Vec::new());
         for FetchResult { put, from, result } in done {
-            let path = store.row_of_put(put)?.map(|(path, _)| path);
-            let is_pending = path.as_ref().is_some_and(|path| self.local_changes.is_pending(path));
+            let row = store.row_of_put(put)?;
+            let path = row.as_ref().map(|(path, _)| path);
+            let is_pending = path.is_some_and(|path| self.local_changes.is_pending(path));
             let blame = match result {
                 // The local change of a branch at the path is decided first.
                 Ok(file) if is_pending => {
@@ -41,13 +50,14 @@ impl ReplicaDriver {
                     FetchFault::Local
                 }
                 Ok(file) => {
+                    wanted.push(StagedPut { put, name: file.name, row });
                     whole.push((put, from, file));
                     continue;
                 }
                 Err(FetchFailure { blame, lasting }) => {
                     if let (Some(reason), Some(path)) = (lasting, path) {
                         store.begin()?;
-                        store.record_unapplied(&path, put, false, &reason, None)?;
+                        store.record_unapplied(path, put, false, &reason, None)?;
                         store.commit()?;
                         self.events.push_back(Event::Refused { put, retry: false });
                     } else if blame == FetchFault::Local {
@@ -64,7 +74,6 @@ impl ReplicaDriver {
         if whole.is_empty() {
             return Ok(());
         }
-        let wanted: Vec<_> = whole.iter().map(|(put, _, file)| (*put, file.name)).collect();
         let published = self.publish(&wanted, store)?;
         if published.contains(&PublishResult::Published) && std::mem::take(&mut self.cannot_store) {
             store.set_last_error("")?;
@@ -91,24 +100,26 @@ impl ReplicaDriver {
         all: &[(ChangeId, Lsn)],
         store: &CatalogStore,
     ) -> Result<(), CatalogError> {
-        let mut wanted = Vec::new();
+        let (mut ids, mut wanted) = (Vec::new(), Vec::new());
         for (id, put) in all {
-            let row = store.row_of_put(*put)?.map(|(_, row)| row);
-            let entry = row.as_ref().and_then(CatalogRow::tree_entry);
+            let row = store.row_of_put(*put)?;
+            let entry = row.as_ref().and_then(|(_, row)| row.tree_entry());
             let content = entry.and_then(|entry| entry.content);
             match content.and_then(|content| self.staged_for(*id, &content)) {
-                Some(name) => wanted.push((*id, *put, name)),
+                Some(name) => {
+                    ids.push(*id);
+                    wanted.push(StagedPut { put: *put, name, row });
+                }
                 None => {
-                    let ok = row.is_none_or(|row| row.here);
+                    let ok = row.is_none_or(|(_, row)| row.here);
                     self.events.push_back(Event::Published { id: *id, put: *put, ok });
                 }
             }
         }
-        let names: Vec<_> = wanted.iter().map(|(_, put, name)| (*put, *name)).collect();
-        let published = self.publish(&names, store)?;
-        for ((id, put, _), published) in wanted.into_iter().zip(published) {
+        let published = self.publish(&wanted, store)?;
+        for ((id, staged), published) in ids.into_iter().zip(wanted).zip(published) {
             let ok = published == PublishResult::Published;
-            self.events.push_back(Event::Published { id, put, ok });
+            self.events.push_back(Event::Published { id, put: staged.put, ok });
         }
         Ok(())
     }
@@ -116,17 +127,17 @@ impl ReplicaDriver {
     /// Publishes contents with one sync for all of them.
     fn publish(
         &mut self,
-        all: &[(Lsn, StagedName)],
+        all: &[StagedPut],
         store: &CatalogStore,
     ) -> Result<Vec<PublishResult>, CatalogError> {
         let mut disk = self.disk.begin(store, next(self.replica.applied()))?;
         let mut results = Vec::new();
-        for (put, name) in all {
-            let row = store.row_of_put(*put)?.filter(|(_, row)| !row.here);
-            results.push(match row.map(|(path, row)| (path, row.tree_entry())) {
+        for StagedPut { put, name, row } in all {
+            let row = row.as_ref().filter(|(_, row)| !row.here);
+            results.push(match row.map(|(path, row)| (path, row, row.tree_entry())) {
                 None => PublishResult::Published,
-                Some((path, Some(entry))) if self.replica.wants(*put) => {
-                    publish_or_record(&mut disk, *put, &path, &entry, name)?
+                Some((path, row, Some(entry))) if self.replica.wants(*put) => {
+                    publish_or_record(&mut disk, path, row, &entry, name)?
                 }
                 Some(_) => PublishResult::Failed,
             });
@@ -136,7 +147,7 @@ impl ReplicaDriver {
             return Ok(results);
         };
         disk.roll_back();
-        let [(put, _)] = all else {
+        let [StagedPut { put, .. }] = all else {
             // Each content is tried on its own to find the one that fails.
             let each = all.chunks(1).map(|one| self.publish(one, store));
             return Ok(each.collect::<Result<Vec<_>, _>>()?.concat());
@@ -178,15 +189,18 @@ impl ReplicaDriver {
 /// Publishes one content, or records why its path refuses it.
 fn publish_or_record(
     disk: &mut DiskTransaction<'_>,
-    put: Lsn,
     path: &TreePath,
+    row: &CatalogRow,
     entry: &Entry,
     name: &StagedName,
 ) -> Result<PublishResult, CatalogError> {
-    match disk.attempt(path, |disk| disk.publish_fetched(path, entry, name)) {
+    let retained = disk.store.retained(path)?;
+    let known = KnownEntry { row: Some(row.clone()), retained };
+    match disk.attempt(path, |disk| disk.publish_fetched(path, entry, name, known)) {
         Ok(Ok(())) => Ok(PublishResult::Published),
         Ok(Err(reason)) => {
             warn!("cannot store the content of {path}: {reason}; it is retried");
+            let put = entry.content.map_or(entry.version, |content| content.put);
             disk.store.record_unapplied(path, put, false, &reason, None)?;
             Ok(PublishResult::Refused)
         }

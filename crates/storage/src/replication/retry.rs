@@ -192,7 +192,7 @@ fn install_content(
         return Ok(in_place);
     }
     if let Some(staged) = parked.get(&content.put).filter(|name| disk.staging.contains(name)) {
-        disk.publish_fetched(path, entry, staged)?;
+        disk.publish_fetched(path, entry, staged, known)?;
         return Ok(in_place);
     }
     // Content is only fetched if the path can accept it.
