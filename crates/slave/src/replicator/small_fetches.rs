@@ -59,7 +59,23 @@ impl<'a> SmallFetches<'a> {
         let mut sessions = FolderSessions { context, peer, put, from, failed: false };
         if let Err(e) = pipeline::run(&mut sessions, self) {
             debug!("cannot fetch {} contents from folder {from}: {e}", self.requested.len());
+            // The others would fail in the same way, each after its own attempt to connect.
+            while self.request_next().is_some() {}
         }
+    }
+
+    /// Takes the next order, and returns its request.
+    fn request_next(&mut self) -> Option<(u64, PipelineRequest)> {
+        let job = self.jobs.take(self.from, self.seen)?;
+        let get = GetRequest {
+            path: job.missing.path.clone(),
+            offset: 0,
+            length: limits::PIECE,
+            if_match: IfMatch::Digest(job.missing.digest),
+        };
+        self.tag += 1;
+        self.requested.insert(self.tag, job);
+        Some((self.tag, Request::Get(get).into()))
     }
 
     /// Passes on what is left. There is a result for each order.
@@ -127,16 +143,7 @@ fn local_failure(put: Lsn, error: &TreeError) -> FetchFailure {
 
 impl PipelineHandler for SmallFetches<'_> {
     fn next(&mut self) -> Option<(u64, PipelineRequest)> {
-        let job = self.jobs.take(self.from, self.seen)?;
-        let get = GetRequest {
-            path: job.missing.path.clone(),
-            offset: 0,
-            length: limits::PIECE,
-            if_match: IfMatch::Digest(job.missing.digest),
-        };
-        self.tag += 1;
-        self.requested.insert(self.tag, job);
-        Some((self.tag, Request::Get(get).into()))
+        self.request_next()
     }
 
     fn answer(&mut self, tag: u64, answer: PipelineReply<'_>) -> Result<(), TransferError> {

@@ -12,12 +12,12 @@ use super::fetch::FetchJob;
 /// The queues, which threads share.
 #[derive(Default)]
 pub(super) struct SmallJobs {
-    state: Mutex<State>,
+    queued: Mutex<JobQueues>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct JobQueues {
     queues: BTreeMap<FolderId, VecDeque<FetchJob>>,
     is_closed: bool,
 }
@@ -25,20 +25,20 @@ struct State {
 impl SmallJobs {
     /// Adds an order.
     pub fn add(&self, job: FetchJob) {
-        self.state.lock().queues.entry(job.from).or_default().push_back(job);
+        self.queued.lock().queues.entry(job.from).or_default().push_back(job);
         self.changed.notify_one();
     }
 
-    /// Ends the threads that wait.
+    /// Ends the threads. What they have requested already is completed.
     pub fn close(&self) {
-        self.state.lock().is_closed = true;
+        self.queued.lock().is_closed = true;
         self.changed.notify_all();
     }
 
     /// Waits for an order. Returns the folder, and the latest put that is wanted from it; `None` at
     /// the end.
     pub fn wait(&self) -> Option<(FolderId, Lsn)> {
-        let mut state = self.state.lock();
+        let mut state = self.queued.lock();
         loop {
             if state.is_closed {
                 return None;
@@ -56,7 +56,10 @@ impl SmallJobs {
 
     /// Takes the next order for a folder, unless its put is later than `seen`.
     pub fn take(&self, from: FolderId, seen: Lsn) -> Option<FetchJob> {
-        let mut state = self.state.lock();
+        let mut state = self.queued.lock();
+        if state.is_closed {
+            return None;
+        }
         let queue = state.queues.get_mut(&from)?;
         let job = queue.pop_front_if(|job| job.put <= seen);
         if queue.is_empty() {
@@ -98,5 +101,6 @@ mod tests {
         assert_eq!(jobs.wait(), Some((b, Lsn { epoch: 1, number: 3 })));
         jobs.close();
         assert_eq!(jobs.wait(), None);
+        assert!(jobs.take(b, Lsn { epoch: 1, number: 3 }).is_none());
     }
 }
