@@ -146,11 +146,17 @@ impl Site {
 /// Adds a user who may write everywhere.
 #[track_caller]
 pub fn add_user(dir: &TestDir, state: &Path, name: &str) {
+    add_user_with(dir, state, name, "write");
+}
+
+/// Adds a user with these rights.
+#[track_caller]
+pub fn add_user_with(dir: &TestDir, state: &Path, name: &str, rights: &str) {
     let file = dir.path().join("password");
     fs::write(&file, PASSWORD).unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     let mut added = ProgramBuilder::new("ftpmaster", dir.path())
-        .args(["user", "add", name, "--rights", "write", "--state"])
+        .args(["user", "add", name, "--rights", rights, "--state"])
         .args([state, Path::new("--password-file"), &file])
         .start();
     assert_eq!(added.wait(SOON), 0);

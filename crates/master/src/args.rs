@@ -83,7 +83,7 @@ pub struct Args {
     /// Where HTTP clients may send passwords without TLS [default: tls]
     #[arg(help_heading = HTTP, long, value_name = "RULE", value_enum)]
     http_passwords: Option<ClearPasswordsArg>,
-    /// File with the token by which other hosts may read the metrics
+    /// File with the token by which other hosts may read the metrics and the status page
     #[arg(help_heading = HTTP, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     metrics_token_file: Option<PathBuf>,
     /// Use this certificate instead of one of the cluster: PEM, the authority's certificate last

@@ -5,6 +5,7 @@
 mod driver;
 mod hostile_content;
 mod logins;
+mod operating;
 mod page;
 mod status_page;
 mod uploads;
