@@ -1,5 +1,6 @@
-//! The commands of docs/http.md and docs/redirector.md, run as they are shown; only hosts, ports and
-//! passwords are replaced.
+//! The commands of docs/http.md and docs/redirector.md, run as they are shown.
+//!
+//! Only hosts, ports and passwords are replaced.
 
 use std::fs;
 use std::path::Path;

@@ -11,11 +11,12 @@ use relais_proto::{ErrorCode, Refusal, TreePath};
 
 use crate::active_uploads::Disconnect;
 use crate::engine::Engine;
+use crate::host::Host;
 use crate::keep_alive::{HashingTurns, KeepAlive};
 use crate::principal::{Credential, Principal};
 use crate::protocol::Protocol;
 use crate::staged_hasher::StagedHasher;
-use crate::transfer_counter::TransferCounter;
+use crate::transfer_counter::{HostOwner, TransferCounter};
 use crate::transfer_log::{LoggedCommand, OpenRecord, TransferRecord};
 
 /// Engine, user and connection of one session.
@@ -28,6 +29,12 @@ pub(crate) struct SessionContext {
     pub disconnect: Disconnect,
     /// The login as it was renewed during a command; the next command begins with it.
     pub renewed: Arc<Mutex<Option<Principal>>>,
+}
+
+impl HostOwner for Engine {
+    fn transfer_host(&self) -> &dyn Host {
+        self.host()
+    }
 }
 
 impl Deref for SessionContext {
@@ -81,7 +88,7 @@ impl SessionContext {
         TransferRecord::new(OpenRecord {
             counter: is_transfer.then(|| {
                 let is_upload = command == LoggedCommand::Put;
-                TransferCounter::begin(&self.engine, self.protocol, is_upload)
+                TransferCounter::begin(self.engine.clone(), self.protocol, is_upload)
             }),
             log: log.cloned(),
             slave: self.settings.slave_id,

@@ -3,12 +3,18 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::engine::Engine;
+use crate::host::Host;
 use crate::protocol::Protocol;
+
+/// What a transfer keeps, so that it can count at its host.
+pub(crate) trait HostOwner: Send + Sync {
+    /// Returns the host.
+    fn transfer_host(&self) -> &dyn Host;
+}
 
 /// A transfer that is counted. Its drop is its end.
 pub(crate) struct TransferCounter {
-    engine: Arc<Engine>,
+    owner: Arc<dyn HostOwner>,
     protocol: Protocol,
     is_upload: bool,
     since: Instant,
@@ -17,26 +23,26 @@ pub(crate) struct TransferCounter {
 
 impl TransferCounter {
     /// Begins to count a transfer.
-    pub fn begin(engine: &Arc<Engine>, protocol: Protocol, is_upload: bool) -> Self {
-        engine.host().transfer_began();
-        Self { engine: engine.clone(), protocol, is_upload, since: Instant::now(), bytes: 0 }
+    pub fn begin(owner: Arc<dyn HostOwner>, protocol: Protocol, is_upload: bool) -> Self {
+        owner.transfer_host().transfer_began();
+        Self { owner, protocol, is_upload, since: Instant::now(), bytes: 0 }
     }
 
     /// Counts bytes that were sent or received.
     pub fn add(&mut self, bytes: u64) {
         self.bytes += bytes;
-        self.engine.host().transfer_moved(self.protocol, self.is_upload, bytes);
+        self.owner.transfer_host().transfer_moved(self.protocol, self.is_upload, bytes);
     }
 
     /// Counts the transfer as one that continues after the bytes of an earlier one.
     pub fn resume(&self) {
-        self.engine.host().transfer_resumed();
+        self.owner.transfer_host().transfer_resumed();
     }
 }
 
 impl Drop for TransferCounter {
     fn drop(&mut self) {
         let time = self.since.elapsed();
-        self.engine.host().transfer_ended(self.protocol, self.is_upload, self.bytes, time);
+        self.owner.transfer_host().transfer_ended(self.protocol, self.is_upload, self.bytes, time);
     }
 }

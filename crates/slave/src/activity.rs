@@ -18,13 +18,13 @@ const ROW: usize = TRANSFERS + 1;
 
 /// The counters.
 #[derive(Debug, Clone, Copy)]
-pub struct Activity {
+pub struct WorkerActivity {
     rows: &'static [AtomicU64],
     resumes: &'static AtomicU64,
     failovers: &'static AtomicU64,
 }
 
-impl Activity {
+impl WorkerActivity {
     /// Maps the counters of this many workers.
     ///
     /// # Errors
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn sessions_and_transfers_are_counted_by_worker() {
-        let activity = Activity::new(2).unwrap();
+        let activity = WorkerActivity::new(2).unwrap();
         let value = |name| activity.with_metrics(Metrics::default()).get(name);
         activity.begin_session(0, Protocol::Http);
         activity.begin_session(1, Protocol::Http);

@@ -16,7 +16,7 @@ use relais_storage::{
     upload_table::{UploadLimits, UploadTable},
 };
 
-use crate::activity::Activity;
+use crate::activity::WorkerActivity;
 use crate::address_sessions::AddressSessions;
 use crate::sys::memory::shared_words;
 use crate::transfer_counters::TransferCounters;
@@ -126,7 +126,7 @@ pub struct Scoreboard {
     /// Counters of transfers.
     pub transfers: TransferCounters,
     /// What the workers do now.
-    pub activity: Activity,
+    pub activity: WorkerActivity,
     /// End of the certificate's validity, in seconds since 1970 UTC; 0 without a certificate.
     pub certificate_expiry: &'static AtomicU64,
 }
@@ -169,7 +169,7 @@ impl Scoreboard {
             displaced: Flag(&words[8]),
             halted: Flag(&words[9]),
             transfers: TransferCounters::new()?,
-            activity: Activity::new(workers)?,
+            activity: WorkerActivity::new(workers)?,
             certificate_expiry: &words[10],
         })
     }
