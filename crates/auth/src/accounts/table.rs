@@ -199,7 +199,8 @@ fn parse_line(line: &str) -> Result<(String, Account), String> {
     let fields: Vec<&str> = line.split('\t').collect();
     let [name, rights, root, hash] = fields[..] else {
         return Err(
-            "a name, read, write or admin, a folder and a password's hash expected, with a tab between"
+            "a name, read, write or admin, a folder and a password's hash expected, with a tab \
+             between"
                 .to_owned(),
         );
     };
