@@ -61,7 +61,8 @@ impl SmallJobs {
             return None;
         }
         let queue = state.queues.get_mut(&from)?;
-        let job = queue.pop_front_if(|job| job.put <= seen);
+        let is_seen = queue.front().is_some_and(|job| job.put <= seen);
+        let job = if is_seen { queue.pop_front() } else { None };
         if queue.is_empty() {
             state.queues.remove(&from);
         }
