@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, Read};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -393,6 +394,19 @@ impl Connection {
         buffer[..take].copy_from_slice(&self.input[self.start..self.start + take]);
         self.start += take;
         Ok(take)
+    }
+
+    /// Moves bytes of a block to a pipe without a copy; returns 0 at the end of the connection.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] if the next bytes have to be read into memory, because they
+    /// were read ahead, are few or encrypted, or do not come in time; errors of the socket.
+    pub fn receive_into(&mut self, pipe: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
+        if self.start < self.end || most < self.input.len() / 4 || self.stream.is_encrypted() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.arm_timeout(self.timeouts.silence)?;
+        Ok(self.stream.receive_into(pipe, most)?)
     }
 
     /// Reads the next frame as a reply; none if the server closed before it.

@@ -179,7 +179,7 @@ impl Stream {
         }
     }
 
-    /// Moves received bytes to a pipe without a copy, without waiting; returns 0 at their end.
+    /// Moves received bytes to a pipe without a copy; returns 0 at their end. It waits as a read.
     ///
     /// # Errors
     /// As the system call `splice`; [`Errno::OPNOTSUPP`](rustix::io::Errno::OPNOTSUPP) if the

@@ -155,7 +155,7 @@ impl SessionHandler {
                 continue;
             }
             if !self.connection.has_input() && !self.session.has_pending() {
-                self.receiver.free_buffer();
+                self.receiver.free_buffers();
             }
             let header = match self.connection.read_header() {
                 Ok(Some(header)) => header,

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use relais_engine::{PreparedChange, Session, Upload};
 use relais_net::{Connection, MinimumThroughput, ReadTimeouts};
+use relais_os::SplicePipe;
 use relais_proto::{
     Digest, FrameHeader, FrameType, Refusal, Reply, Request, WaitReason, WireError, limits,
 };
@@ -31,14 +32,16 @@ const UPLOAD_LIMITS: ReadTimeouts =
 #[derive(Default)]
 pub struct UploadReceiver {
     buffer: Vec<u8>,
+    /// Through which the bytes of large uploads go to their files; not if it could not be made.
+    pipe: Option<Option<SplicePipe>>,
     /// Whether frames of an upload follow that were not read.
     pub has_unread: bool,
 }
 
 impl UploadReceiver {
-    /// Frees the buffer, because no upload follows at the moment.
-    pub fn free_buffer(&mut self) {
-        self.buffer = Vec::new();
+    /// Frees the buffers, because no upload follows at the moment.
+    pub fn free_buffers(&mut self) {
+        (self.buffer, self.pipe) = (Vec::new(), None);
     }
 
     /// Receives the data of an upload up to its end, or until it has failed.
@@ -86,15 +89,47 @@ impl UploadReceiver {
             let mut left = header.len as usize;
             while left > 0 {
                 wait_for_data(connection, session, &mut sent_at)?;
-                let some = connection.read_some_into(&mut self.buffer[..left.min(BUFFER)])?;
+                let (some, written) = self.receive_some(connection, upload, left)?;
                 left -= some;
                 throughput.moved(some as u64, Instant::now())?;
-                if let Err(refusal) = upload.write(&self.buffer[..some]) {
+                if let Err(refusal) = written {
                     self.skip(connection, left)?;
                     return Ok(Err(refusal));
                 }
             }
         }
+    }
+
+    /// Receives at most `most` bytes of a frame and writes them; returns their number.
+    fn receive_some(
+        &mut self,
+        connection: &mut Connection,
+        upload: &mut Upload,
+        most: usize,
+    ) -> Result<(usize, Result<(), Refusal>), WireError> {
+        if upload.is_large()
+            && let Some(pipe) = self.pipe.get_or_insert_with(SplicePipe::if_possible)
+        {
+            match pipe.fill(|to, room| connection.receive_into(to, most.min(room))) {
+                Ok(0) => return Err(WireError::Truncated),
+                Ok(some) => {
+                    let written = upload.write_from(pipe);
+                    if written.is_err() {
+                        // It may hold bytes of the upload that has failed.
+                        self.pipe = None;
+                    }
+                    return Ok((some, written));
+                }
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                    ) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        let some = connection.read_some_into(&mut self.buffer[..most.min(BUFFER)])?;
+        Ok((some, upload.write(&self.buffer[..some])))
     }
 
     /// Reads and discards the rest of a refused upload, so that the session can continue after it.
