@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Client, Cluster, Fault, Program, Proxy, SOON, content, eventually};
+use crate::harness::{
+    Client, Cluster, Fault, Program, Proxy, SOON, content, eventually, session, ticket,
+};
 
 const MIB: u64 = 1 << 20;
 /// A content that takes some seconds at [`RATE`].
@@ -104,6 +106,27 @@ fn a_slave_is_stopped_during_a_striped_get() {
 #[test]
 fn a_line_is_cut_during_a_striped_get() {
     one_fails(|cluster, n| proxy(cluster, n).freeze());
+}
+
+#[test]
+fn a_slave_without_a_free_slot_is_not_waited_for() {
+    let bytes = bytes();
+    let one_slot = ["--workers", "1", "--sessions-per-worker", "1"];
+    let cluster = Cluster::of(2).proxied().slave_args(&one_slot).file("f", &bytes);
+    let cluster = cluster.file("small", b"1").start();
+    cluster.wait_hashed();
+    (0..2).for_each(|n| proxy(&cluster, n).throttle(Some(RATE)));
+    let client = cluster.client();
+    // The turns: the client, the ticket of the session that keeps the slot, the client.
+    let free = cluster.slave_at(&client.serving_slave("small"));
+    let (ticket, _) = ticket(cluster.addr);
+    let mut kept = session(cluster.slaves[1 - free].addr, &ticket);
+    total(&cluster);
+    let json = client.get("f");
+    assert_eq!(json["slaves"].as_array().unwrap().len(), 1, "{json}");
+    assert!(client.read("f") == bytes);
+    assert_eq!(proxy(&cluster, 1 - free).content_bytes(), 0);
+    kept.ping();
 }
 
 #[test]

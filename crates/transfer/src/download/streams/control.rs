@@ -114,6 +114,7 @@ impl<'scope, 'env> StreamControl<'scope, 'env> {
     }
 
     fn run(mut self) {
+        let _end = ControlEnd(self.state);
         while !self.state.streams.pause(TICK) {
             let Some(missing) = self.state.with(|content| content.size - content.good.total())
             else {
@@ -128,7 +129,6 @@ impl<'scope, 'env> StreamControl<'scope, 'env> {
                 break;
             }
         }
-        self.state.streams.control_ended();
     }
 
     /// Changes the wanted number of streams after a measurement.
@@ -230,5 +230,14 @@ impl<'scope, 'env> StreamControl<'scope, 'env> {
     /// Whether more connections to one server may help.
     fn is_long(&self) -> bool {
         self.round_trip >= LONG_LINE
+    }
+}
+
+/// Records the end of the thread, also by a panic: the download waits for that.
+struct ControlEnd<'env>(&'env DownloadState<'env>);
+
+impl Drop for ControlEnd<'_> {
+    fn drop(&mut self) {
+        self.0.streams.control_ended();
     }
 }

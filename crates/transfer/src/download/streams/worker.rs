@@ -39,20 +39,16 @@ pub struct StreamWorker<'scope, 'env> {
 impl<'env> StreamWorker<'_, 'env> {
     /// Fetches claims until nothing is left or something fails.
     pub fn run(self) {
-        let usable_from = match self.serve() {
-            Ok(()) => Some(Instant::now()),
+        // Without a result, a server is not used again.
+        let mut end = WorkerEnd { state: self.state, stream: self.stream, usable_from: None };
+        let now = Instant::now();
+        end.usable_from = match self.serve() {
+            Ok(()) => Some(now),
             Err(fault) => {
                 debug!("{}: stream {} ends: {fault}", self.path, self.stream.0);
-                match fault {
-                    Fault::Lost(_) => Some(Instant::now() + AFTER_LOSS),
-                    Fault::Refused(_) | Fault::Elsewhere(_) | Fault::Fatal(_) => {
-                        Some(Instant::now() + AFTER_REFUSAL)
-                    }
-                    Fault::Violation(_) => None,
-                }
+                pause_after(&fault).map(|pause| Instant::now() + pause)
             }
         };
-        self.state.streams.remove_worker(self.stream, usable_from);
     }
 
     /// Serves one connection after the other.
@@ -123,5 +119,28 @@ impl<'env> StreamWorker<'_, 'env> {
             }
         }
         Ok(true)
+    }
+}
+
+/// Removes a stream when its thread ends, also by a panic: the download waits for that.
+struct WorkerEnd<'env> {
+    state: &'env DownloadState<'env>,
+    stream: StreamId,
+    /// When the server may be used again; `None` for never.
+    usable_from: Option<Instant>,
+}
+
+impl Drop for WorkerEnd<'_> {
+    fn drop(&mut self) {
+        self.state.streams.remove_worker(self.stream, self.usable_from);
+    }
+}
+
+/// Returns the pause before a server is used again; `None` for never.
+fn pause_after(fault: &Fault) -> Option<Duration> {
+    match fault {
+        Fault::Lost(_) => Some(AFTER_LOSS),
+        Fault::Refused(_) | Fault::Elsewhere(_) | Fault::Fatal(_) => Some(AFTER_REFUSAL),
+        Fault::Violation(_) => None,
     }
 }
