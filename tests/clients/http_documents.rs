@@ -50,7 +50,7 @@ fn documented_http_commands() {
     let trusted = dir.path().join("cert.pem");
     let slave = Standalone::start_in(dir, root, &words, &[]);
     let [http, https] = ["http", "https"].map(|protocol| ready(&slave.program, protocol).port());
-    let login = format!("-u ann:{PASSWORD} ");
+    let login = format!("-u 'ann:{PASSWORD}' ");
     let script = |text: &str| {
         text.replace("files.example:8080", &format!("localhost:{http}"))
             .replace("files.example:8443", &format!("localhost:{https}"))

@@ -77,14 +77,14 @@ impl TlsServer {
     /// Makes the configuration for HTTP/1.1 (RFC 9110, section 4.2.2): TLS 1.2 and 1.3.
     ///
     /// Tickets are as for FTP. A client that offers protocols in its handshake has to offer
-    /// `http/1.1` (RFC 7301). In a [`TlsRule::Detect`](crate::TlsRule::Detect) a peer that does not
+    /// `http/1.1` or `http/1.0` (RFC 7301). In a [`TlsRule::Detect`](crate::TlsRule::Detect) a peer that does not
     /// encrypt gets an answer that says so.
     ///
     /// # Errors
     /// The TLS library cannot be set up.
     pub fn for_http(certificate: Arc<ServerCertificate>, secret: TicketSecret) -> io::Result<Self> {
         let mut config = config(rustls::ALL_VERSIONS, certificate.clone())?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
         let tickets = Some(secret);
         Ok(Self { encrypt: TlsMode::Always, config: Arc::new(config), certificate, tickets })
     }

@@ -127,7 +127,14 @@ fn send_local(
         return http.respond(request.request, response, &[]);
     }
     let mut head = file.head(request);
-    let ranges = FileRanges::choose(wanted_ranges(request, &file), file.size, &mut head)?;
+    let wanted = wanted_ranges(request, &file);
+    if let Ranges::Partial(ranges) = &wanted
+        && let [range] = &ranges[..]
+    {
+        // The transfer may continue an earlier one.
+        local.range(range.start, range.end.saturating_sub(range.start))?;
+    }
+    let ranges = FileRanges::choose(wanted, file.size, &mut head)?;
     send(http, request, head, ContentSource::Local(Box::new(local)), &ranges)
 }
 
