@@ -107,7 +107,8 @@ fn curl_gets_resumes_and_takes_ranges() {
         assert_same(&fs::read(site.local("part")).unwrap(), &large(), "resumed");
         site.curl(&["-r", "1000-2999", "-o", "range"], "large.bin");
         assert_same(&fs::read(site.local("range")).unwrap(), &large()[1000..3000], "range");
-        let several = site.curl(&["-r", "0-1,500000-500001", "-D", "-", "-o", "ranges"], "large.bin");
+        let several =
+            site.curl(&["-r", "0-1,500000-500001", "-D", "-", "-o", "ranges"], "large.bin");
         assert!(several.contains("multipart/byteranges"), "{several}");
         let old = site.curl(&["-0", "-o", "old", "-w", "%{http_code}"], "large.bin");
         assert_eq!(old, "200");
