@@ -6,34 +6,28 @@
 //! content. The replica decides from which folder a content is fetched, and whether it is still
 //! wanted.
 
-use std::collections::HashMap;
-use std::error::Error;
 use std::io;
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 
 use log::{debug, error, warn};
 use parking_lot::Mutex;
-use relais_auth::ClusterKey;
 use relais_cluster::PIPELINED;
 use relais_cluster::replica::{FetchFault, MissingContent};
-use relais_net::Connection;
 use relais_net::tls::Dialer;
 use relais_os::{Mailbox, MailboxSender};
-use relais_proto::{FileTime, FolderId, Lsn, PeerSlave, Request, SlaveId};
+use relais_proto::{FileTime, FolderId, Lsn, PeerSlave};
 use relais_storage::{FetchFailure, FetchResult, FetchedFile, StagedName, Staging};
 use relais_transfer::download::download;
-use relais_transfer::{Progress, Ranges, Resume, Sessions, TransferError};
+use relais_transfer::{Progress, Ranges, Resume, TransferError};
 use relais_tree::{TreeError, set_mode, set_times};
 
+use super::holder_sessions::{FetchContext, FetchJob, FolderSessions, PeerConnection};
 use super::small_fetches::SmallFetches;
 use super::small_jobs::SmallJobs;
 use crate::config::Cluster;
 use crate::context::SlaveContext;
-use crate::peer_login::connect_as_peer;
 
 /// Number of contents that are fetched at the same time.
 const THREADS: usize = 8;
@@ -41,25 +35,6 @@ const THREADS: usize = 8;
 const SMALL_THREADS: usize = 2;
 /// Most partial files that are kept.
 const MAX_PARTIALS: usize = 256;
-
-/// An order to fetch one content.
-pub(super) struct FetchJob {
-    pub put: Lsn,
-    pub missing: MissingContent,
-    pub from: FolderId,
-}
-
-/// What the fetching threads share.
-pub(super) struct FetchContext {
-    slave: SlaveId,
-    key_file: PathBuf,
-    dialer: Dialer,
-    staging: Staging,
-    peers: Mutex<Vec<PeerSlave>>,
-    /// What is known about partial files, by their puts.
-    partials: Mutex<HashMap<Lsn, Resume>>,
-    jobs: Mutex<Receiver<FetchJob>>,
-}
 
 /// A pool of threads that fetch contents.
 pub struct FetchPool {
@@ -177,15 +152,6 @@ fn run_small_worker(
     }
 }
 
-/// An open connection to another slave.
-pub(super) struct PeerConnection {
-    folder: FolderId,
-    addr: SocketAddr,
-    connection: Connection,
-    /// The latest change that the other slave was sent as seen.
-    seen: Lsn,
-}
-
 fn fetch_one(
     context: &FetchContext,
     peer: &mut Option<PeerConnection>,
@@ -259,78 +225,6 @@ struct LastCheckpoint(Option<Resume>);
 impl Progress for LastCheckpoint {
     fn checkpoint(&mut self, state: &Resume) {
         self.0 = Some(state.clone());
-    }
-}
-
-/// Sessions with the slaves of one folder.
-///
-/// A folder whose slave fails is not tried again for the same content.
-pub(super) struct FolderSessions<'a> {
-    pub context: &'a FetchContext,
-    pub peer: &'a mut Option<PeerConnection>,
-    /// The latest put whose content is wanted.
-    pub put: Lsn,
-    pub from: FolderId,
-    pub failed: bool,
-}
-
-impl Sessions for FolderSessions<'_> {
-    fn connection(&mut self) -> Result<&mut Connection, TransferError> {
-        if self.failed {
-            return Err(TransferError::Unreachable("the other slave failed".to_owned()));
-        }
-        let peer = match self.peer.take() {
-            Some(peer) if peer.folder == self.from && peer.connection.is_idle() => peer,
-            _ => self.dial()?,
-        };
-        let peer = self.peer.insert(peer);
-        // The other slave may not have applied the put yet. Then it waits until it has.
-        if peer.seen < self.put {
-            peer.seen = self.put;
-            peer.connection.queue(&Request::Seen { lsn: self.put });
-        }
-        Ok(&mut peer.connection)
-    }
-
-    fn failed(&mut self, why: &str) {
-        if let Some(peer) = self.peer.take() {
-            debug!("{} failed: {why}", peer.addr);
-        }
-        self.failed = true;
-    }
-}
-
-impl FolderSessions<'_> {
-    fn dial(&self) -> Result<PeerConnection, TransferError> {
-        let peers: Vec<PeerSlave> = self
-            .context
-            .peers
-            .lock()
-            .iter()
-            .filter(|peer| peer.folder == self.from)
-            .cloned()
-            .collect();
-        let mut why = "no slave of that folder is known".to_owned();
-        for addr in peers.iter().flat_map(|peer| &peer.addrs) {
-            match self.open(*addr) {
-                Ok(connection) => {
-                    return Ok(PeerConnection {
-                        folder: self.from,
-                        addr: *addr,
-                        connection,
-                        seen: Lsn::default(),
-                    });
-                }
-                Err(e) => why = format!("{addr}: {e}"),
-            }
-        }
-        Err(TransferError::Unreachable(why))
-    }
-
-    fn open(&self, addr: SocketAddr) -> Result<Connection, Box<dyn Error>> {
-        let FetchContext { slave, key_file, dialer, .. } = self.context;
-        let key = ClusterKey::load(key_file)?.ok_or("there is no cluster key")?;
-        connect_as_peer(dialer, addr, *slave, &key).map_err(|fault| fault.to_string().into())
     }
 }
 

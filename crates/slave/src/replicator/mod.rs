@@ -7,6 +7,7 @@
 mod catalog_writer;
 pub mod fetch;
 mod hasher;
+mod holder_sessions;
 mod link;
 pub mod local_coordinator;
 mod login_relay;

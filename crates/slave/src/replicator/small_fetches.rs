@@ -16,7 +16,7 @@ use relais_transfer::TransferError;
 use relais_transfer::pipeline::{self, PipelineHandler, PipelineReply, PipelineRequest};
 use relais_tree::{TreeError, set_mode, set_times};
 
-use super::fetch::{FetchContext, FetchJob, FolderSessions, PeerConnection};
+use super::holder_sessions::{FetchContext, FetchJob, FolderSessions, PeerConnection};
 use super::small_jobs::SmallJobs;
 
 /// Contents that are synced and passed on together.

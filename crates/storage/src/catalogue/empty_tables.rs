@@ -4,10 +4,6 @@
 
 use std::cell::Cell;
 
-use super::columns::Values;
-use super::store::CatalogStore;
-use crate::error::Result;
-
 /// A table that has rows only where something is out of the ordinary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RareTable {
@@ -17,7 +13,7 @@ pub(super) enum RareTable {
 }
 
 impl RareTable {
-    fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Unapplied => "unapplied",
             Self::Kept => "kept",
@@ -47,23 +43,21 @@ impl EmptyTables {
         self.empty.set(0);
     }
 
+    /// Returns whether a table is known to be empty.
+    pub fn has(&self, table: RareTable) -> bool {
+        self.empty.get() & table.bit() != 0
+    }
+
+    /// Records that a table was found empty. A reader forgets that at once.
+    pub fn add(&self, table: RareTable) {
+        if self.is_writer {
+            self.empty.set(self.empty.get() | table.bit());
+        }
+    }
+
     /// Records that a row is about to be added.
     pub fn will_fill(&self, table: RareTable) {
         self.empty.set(self.empty.get() & !table.bit());
-    }
-}
-
-impl CatalogStore {
-    /// Returns whether a table has no row.
-    pub(super) fn is_empty(&self, table: RareTable) -> Result<bool> {
-        if self.empty_tables.empty.get() & table.bit() != 0 {
-            return Ok(true);
-        }
-        let is_empty = !self.exists(table.name(), "1", Values::default())?;
-        if is_empty && self.empty_tables.is_writer {
-            self.empty_tables.empty.set(self.empty_tables.empty.get() | table.bit());
-        }
-        Ok(is_empty)
     }
 }
 

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
 use super::columns::{AT, AT_OR_BELOW, BELOW, Columns, Values};
 use super::database::{failed, file, open_reader, open_writer, reserve_log};
-use super::empty_tables::EmptyTables;
+use super::empty_tables::{EmptyTables, RareTable};
 use super::row::{COLUMNS, CatalogRow, UnhashedFile};
 use crate::clock::monotonic_ms;
 use crate::error::{CatalogError, Result};
@@ -124,6 +124,18 @@ impl CatalogStore {
     pub(super) fn exists(&self, table: &str, condition: &str, values: Values<'_>) -> Result<bool> {
         let select = format!("SELECT 1 FROM {table} WHERE {condition} LIMIT 1");
         Ok(self.first(&select, values, |_| Ok(()))?.is_some())
+    }
+
+    /// Returns whether a table has no row.
+    pub(super) fn is_empty(&self, table: RareTable) -> Result<bool> {
+        if self.empty_tables.has(table) {
+            return Ok(true);
+        }
+        let is_empty = !self.exists(table.name(), "1", Values::default())?;
+        if is_empty {
+            self.empty_tables.add(table);
+        }
+        Ok(is_empty)
     }
 
     /// Sets columns of the entry at a path. Their values follow those of the path.
