@@ -24,7 +24,7 @@ const WRITE_EVERY: Duration = Duration::from_millis(250);
 
 /// Receives the blocks after `header` and the end; returns the digest of the whole content.
 ///
-/// Returns `None` if another stream has taken the rest of the claim. The connection is useless then.
+/// Returns `None` if another stream has taken the rest of the claim: the connection is useless.
 /// `moved` counts the received bytes, also on failure.
 pub(super) fn take_in<'env>(
     from: &mut Connection,
