@@ -60,13 +60,16 @@ proptest! {
         prop_assert_eq!(packed.get(&probe), plain.get(&probe).copied());
         prop_assert_eq!(packed.contains_key(&probe), plain.contains_key(&probe));
         let above = (std::ops::Bound::Excluded(probe.clone()), std::ops::Bound::Unbounded);
-        let above: Vec<_> = plain.range(above).map(|(path, entry)| (path.clone(), *entry)).collect();
+        let above = plain.range(above).map(|(path, entry)| (path.clone(), *entry));
+        let above: Vec<_> = above.collect();
         prop_assert_eq!(packed.after(&probe).collect::<Vec<_>>(), above);
         prop_assert_eq!(packed, plain.into_iter().collect());
     }
 
     #[test]
-    fn numbers_of_changes_are_keys(numbers in prop::collection::btree_set((0..3_u32, 0..400_u64), 0..300)) {
+    fn numbers_of_changes_are_keys(
+        numbers in prop::collection::btree_set((0..3_u32, 0..400_u64), 0..300),
+    ) {
         let keys: Vec<Lsn> =
             numbers.into_iter().map(|(epoch, number)| Lsn { epoch, number }).collect();
         let mut map = PackedMap::default();

@@ -356,10 +356,8 @@ fn names_move_with_missing_contents() {
 fn a_lower_epoch_is_refused_also_after_a_restart() {
     let mut replica = replica();
     replica.on(Event::Linked, Duration::ZERO);
-    assert_eq!(
-        hear(&mut replica, ToSlave::Compare { epoch: 3, lsn: version(1), given_up: Vec::new() })[..],
-        [Action::RaiseEpoch(3)]
-    );
+    let compare = ToSlave::Compare { epoch: 3, lsn: version(1), given_up: Vec::new() };
+    assert_eq!(hear(&mut replica, compare)[..], [Action::RaiseEpoch(3)]);
     replica.on(Event::Unlinked, Duration::ZERO);
     let position = replica.position();
     assert_eq!((position.epoch, position.applied), (3, Lsn::default()));

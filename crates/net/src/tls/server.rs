@@ -77,8 +77,8 @@ impl TlsServer {
     /// Makes the configuration for HTTP/1.1 (RFC 9110, section 4.2.2): TLS 1.2 and 1.3.
     ///
     /// Tickets are as for FTP. A client that offers protocols in its handshake has to offer
-    /// `http/1.1` or `http/1.0` (RFC 7301). In a [`TlsRule::Detect`](crate::TlsRule::Detect) a peer that does not
-    /// encrypt gets an answer that says so.
+    /// `http/1.1` or `http/1.0` (RFC 7301). In a [`TlsRule::Detect`](crate::TlsRule::Detect) a peer
+    /// that does not encrypt gets an answer that says so.
     ///
     /// # Errors
     /// The TLS library cannot be set up.
