@@ -94,6 +94,7 @@ fn the_table_has_every_request() {
         FrameType::Login,
         FrameType::Ticket,
         FrameType::Seen,
+        FrameType::FailedOver,
         FrameType::Data,
         FrameType::PutEnd,
     ];
