@@ -150,6 +150,8 @@ fn a_slave_that_sends_damaged_bytes_is_named() {
 fn a_killed_client_resumes_a_striped_get() {
     let bytes = bytes();
     let cluster = cluster(3, &bytes);
+    // Slow enough that the client is killed long before the end.
+    (0..3).for_each(|n| proxy(&cluster, n).throttle(Some(RATE / 4)));
     let client = cluster.client();
     let (mut program, _) = started(&cluster, &client, 2);
     // The `.log` is written once a second.

@@ -172,6 +172,7 @@ impl Tree {
             | Request::Move { id, .. } => {
                 return self.change(connection, id, &request);
             }
+            Request::FailedOver => return true,
             Request::Status => Reply::StatusReport {
                 slave: id(n),
                 lsn: MARK,
