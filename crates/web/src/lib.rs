@@ -30,5 +30,8 @@ pub use error::WebError;
 pub use error_page::render_error;
 pub use file_ranges::FileRanges;
 pub use host_rule::HostRule;
-pub use login::{form_length, is_browser, is_form, login_cookie, login_location, next_path};
+pub use login::{
+    form_length, is_browser, is_form, keeps_cookies, login_cookie, login_location, next_path,
+    wants_page,
+};
 pub use respond::ResponseBody;

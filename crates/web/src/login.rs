@@ -3,14 +3,33 @@
 use std::time::Duration;
 
 use relais_http::cookie::{SameSite, SetCookie};
-use relais_http::{BodyLength, Method, RequestError, RequestHead, Status, accept, escape, limits};
+use relais_http::{
+    BodyLength, Headers, Method, RequestError, RequestHead, Status, accept, escape, limits,
+};
 
 /// Media type of an HTML form.
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// Whether a client shows pages: it asks for them by name, as browsers do.
+/// Whether a client keeps cookies, as browsers do.
+///
+/// Browsers send `Sec-Fetch-Site` to secure origins, and all of them call themselves Mozilla.
+#[must_use]
+pub fn keeps_cookies(headers: &Headers) -> bool {
+    headers.has("sec-fetch-site")
+        || headers.get("user-agent").is_some_and(|agent| agent.starts_with("Mozilla/"))
+}
+
+/// Whether a client gets the login page instead of a 401.
+///
+/// wget2 asks for pages as a browser does, but it sends its password only after a 401.
 #[must_use]
 pub fn is_browser(head: &RequestHead) -> bool {
+    keeps_cookies(&head.headers) && wants_page(head)
+}
+
+/// Whether a client asks for pages by name.
+#[must_use]
+pub fn wants_page(head: &RequestHead) -> bool {
     let forms = ["text/plain", "application/json", "text/html"];
     accept::prefers(head.headers.get("accept"), &forms) == Some(2)
 }
@@ -106,6 +125,22 @@ mod tests {
     fn the_login_page_leads_back() {
         let head = head("GET /a%20b/?x=1&y HTTP/1.1\r\nHost: x\r\n\r\n");
         assert_eq!(login_location(&head), "/-/login?next=%2Fa%2520b%2F%3Fx%3D1%26y");
+    }
+
+    #[test]
+    fn only_browsers_get_the_login_page_instead_of_a_401() {
+        const PAGES: &str = "Accept: text/html,application/xhtml+xml,*/*;q=0.8\r\n";
+        let cases = [
+            ("User-Agent: Mozilla/5.0 (X11) Firefox/140.0\r\n", PAGES, true),
+            ("Sec-Fetch-Site: none\r\n", PAGES, true),
+            ("User-Agent: Wget/2.0.1\r\n", PAGES, false),
+            ("User-Agent: curl/7.88.1\r\n", "Accept: */*\r\n", false),
+            ("User-Agent: Mozilla/5.0\r\n", "Accept: application/json\r\n", false),
+        ];
+        for (agent, accept, expected) in cases {
+            let head = head(&format!("GET / HTTP/1.1\r\nHost: x\r\n{agent}{accept}\r\n"));
+            assert_eq!(is_browser(&head), expected, "{agent}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use relais_auth::{LoginNames, LoginResult, PendingLogin, login_cookie_name, tick
 use relais_http::{Form, RequestHead, Response, Status};
 use relais_proto::{ErrorCode, Refusal, limits};
 use relais_web::page::{LoginForm, Nonce};
-use relais_web::{is_browser, login_cookie, next_path};
+use relais_web::{login_cookie, next_path, wants_page};
 
 use super::answer::Answer;
 use super::request::Request;
@@ -95,7 +95,7 @@ impl HttpSite {
     /// Browsers continue with the page that they wanted; programs get an empty answer.
     fn with_cookie(&self, request: &Request, value: String, time: Duration, next: &str) -> Answer {
         let name = login_cookie_name(self.core.cluster);
-        let answer = if is_browser(&request.head) {
+        let answer = if wants_page(&request.head) {
             Answer::empty(Status::SEE_OTHER).with("Location", next.to_owned())
         } else {
             Answer::empty(Status::NO_CONTENT)
@@ -106,7 +106,7 @@ impl HttpSite {
 
 /// Returns the login page, with the reason why a login was refused.
 fn login_page(head: &RequestHead, next: &str, refusal: Option<&Refusal>) -> Answer {
-    if let (Some(refusal), false) = (refusal, is_browser(head)) {
+    if let (Some(refusal), false) = (refusal, wants_page(head)) {
         return Answer::refused(head, refusal);
     }
     let status = refusal.map_or(Status::OK, |refusal| Answer::refused(head, refusal).status());

@@ -13,7 +13,7 @@ const ANN: &str = "Authorization: Basic YW5uOnNlY3JldA==\r\n";
 const WRONG: &str = "Authorization: Basic YWRtaW46d3Jvbmc=\r\n";
 /// Makes a request one of a client on another host.
 const FAR: &str = "X-Forwarded-For: 192.0.2.7\r\n";
-const BROWSER: &str = "Accept: text/html\r\n";
+const BROWSER: &str = "Accept: text/html\r\nUser-Agent: Mozilla/5.0\r\n";
 
 /// A master with the accounts `admin` (admin) and `ann` (write).
 fn with_admin() -> Running {

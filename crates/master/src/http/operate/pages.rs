@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use relais_http::{RequestError, RequestHead, Status};
 use relais_proto::{ErrorCode, Refusal, SlaveId};
-use relais_web::is_browser;
 use relais_web::page::{Frame, Html, Nonce};
+use relais_web::wants_page;
 
 use super::forms::form;
 use super::kind::OperationKind;
@@ -23,7 +23,7 @@ const RELOAD: &str = "2";
 ///
 /// Programs get an error that names the missing field.
 pub(super) fn confirmation(head: &RequestHead, slave: SlaveId, viewer: &Viewer) -> Answer {
-    if !is_browser(head) {
+    if !wants_page(head) {
         let missing = RequestError::bad("to drain a slave the form needs the field confirm=yes");
         return Answer::rejected(Some(head), missing);
     }
@@ -84,7 +84,7 @@ fn run_page(head: &RequestHead, run: &OperationRun, viewer: &Viewer) -> Answer {
         state.lines += &format!("more lines are not kept here; `ftpmaster {name}` prints all\n");
     }
     let outcome = outcome(&state);
-    let answer = if is_browser(head) {
+    let answer = if wants_page(head) {
         page(head, &title(run), viewer, |html| {
             html.markup("<pre>").text(&state.lines).markup("</pre>\n<p role=\"status\">");
             html.text(&outcome).markup("</p>\n");

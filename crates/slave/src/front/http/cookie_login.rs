@@ -8,7 +8,7 @@ use relais_engine::{Host, LoginProgress, Principal};
 use relais_http::{Form, RequestHead, Status};
 use relais_proto::{ErrorCode, Refusal, limits as proto_limits};
 use relais_web::page::{LoginForm, Nonce};
-use relais_web::{form_length, is_browser, login_cookie, login_location, next_path};
+use relais_web::{form_length, login_cookie, login_location, next_path, wants_page};
 
 use super::HttpContext;
 use super::answer::Answer;
@@ -147,7 +147,7 @@ impl FormLogin {
 
     /// Browsers continue with the page that they wanted; programs get an empty answer.
     fn redirect(&self) -> Answer {
-        if is_browser(&self.request.head) {
+        if wants_page(&self.request.head) {
             Answer::empty(Status::SEE_OTHER).with("Location", self.next.clone())
         } else {
             Answer::empty(Status::NO_CONTENT)
@@ -161,7 +161,7 @@ impl HttpContext {
     /// `next` is the path that follows a login.
     #[must_use]
     pub fn login_page(&self, head: &RequestHead, next: &str, refusal: Option<&Refusal>) -> Answer {
-        if let (Some(refusal), false) = (refusal, is_browser(head)) {
+        if let (Some(refusal), false) = (refusal, wants_page(head)) {
             return Answer::refused(head, refusal);
         }
         let status = refusal.map_or(Status::OK, |refusal| status_of(refusal.code));

@@ -5,6 +5,7 @@
 use relais_http::cookie::{SameSite, SetCookie};
 use relais_http::{Headers, RequestError, cookie};
 use relais_proto::Lsn;
+use relais_web::keeps_cookies;
 
 use super::HttpContext;
 use super::request::CheckedRequest;
@@ -37,7 +38,8 @@ impl HttpContext {
     pub(super) fn add_change(&self, request: &CheckedRequest, lsn: Lsn, to: &mut Headers) {
         to.insert(FIELD, lsn.to_string());
         let headers = &request.head.headers;
-        if !is_browser(headers) || self.seen_by_browser(headers).is_some_and(|seen| seen >= lsn) {
+        if !keeps_cookies(headers) || self.seen_by_browser(headers).is_some_and(|seen| seen >= lsn)
+        {
             return;
         }
         if let Some(name) = self.cookies.change_name() {
@@ -52,10 +54,4 @@ impl HttpContext {
             to.append("Set-Cookie", cookie.to_string());
         }
     }
-}
-
-/// Whether a request comes from a browser, which keeps cookies and sends no field of ours.
-fn is_browser(headers: &Headers) -> bool {
-    headers.has("sec-fetch-site")
-        || headers.get("user-agent").is_some_and(|agent| agent.starts_with("Mozilla/"))
 }
