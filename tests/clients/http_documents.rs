@@ -107,6 +107,11 @@ fn documented_downloads_from_all_slaves() {
         .start();
     cluster.wait_hashed();
     let port = ready(&cluster.master, "https").port();
+    eventually(SOON, "the master knows that both slaves have the file", || {
+        let url = format!("https://localhost:{port}/images/disk.img");
+        let head = Command::new("curl").args(["-skI", &url]).output().unwrap().stdout;
+        String::from_utf8_lossy(&head).contains("rel=duplicate").then_some(())
+    });
     let ca = format!("ca-certificate={}\n", trusted.display());
     fs::create_dir(local.path().join(".aria2")).unwrap();
     fs::write(local.path().join(".aria2/aria2.conf"), &ca).unwrap();
