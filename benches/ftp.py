@@ -33,6 +33,7 @@ from rivals import (
     timed,
     wait_for_port,
     wait_until_idle,
+    warm_memory,
     write_random,
 )
 
@@ -154,6 +155,7 @@ def retrieve(server, root, work):
 
 def store(server, root, work):
     name = f"up/{time.monotonic_ns()}"
+    warm_memory(work, 1536)
     seconds = timed(lambda: run("curl", "-sS", "-T", root / "file", server.url(name)))
     same = filecmp.cmp(root / "file", root / name, shallow=False)
     assert same, f"{server.name} stored other content"

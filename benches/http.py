@@ -28,6 +28,7 @@ from rivals import (
     timed,
     wait_for_port,
     wait_until_idle,
+    warm_memory,
     write_random,
 )
 
@@ -125,6 +126,7 @@ def get(scheme, server, root, work):
 
 def put(server, root, work):
     name = f"up/{time.monotonic_ns()}"
+    warm_memory(work, 1536)
     url = f"http://127.0.0.1:{server.http}/{name}"
     seconds = timed(lambda: run("curl", "-sSf", "-o", "/dev/null", "-T", root / "file", url))
     stored = root / name

@@ -85,6 +85,19 @@ def write_random(path, mebibytes):
             file.write(os.urandom(MIB))
 
 
+def warm_memory(work, mebibytes):
+    """Fills memory and frees it again, so that the next file gets pages that the host backs.
+
+    A virtual machine pays for the first use of a page, which takes longer than all work of a server.
+    """
+    path = work / "warm"
+    block = bytes(MIB)
+    with open(path, "wb", buffering=0) as file:
+        for _ in range(mebibytes):
+            file.write(block)
+    path.unlink()
+
+
 def wait_until_idle(process):
     """Waits until the slave has taken up and hashed the files, which it does after its start."""
     until = time.monotonic() + 300
