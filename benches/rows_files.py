@@ -80,11 +80,19 @@ def list_cases(bench, stack):
     ]
 
 
+def stop(clusters):
+    """Stops the clusters that a failed run has left."""
+    while clusters:
+        clusters.pop().__exit__()
+
+
 def adopt_cases(bench, stack):
     """From the slave's start on a full folder until all its files are numbered and hashed."""
     root, copy = bench.fresh("root"), bench.fresh("copy")
-    count, _ = many_files(root / "many", bench.count(100_000), 1024)
+    count, folders = many_files(root / "many", bench.count(100_000), 1024)
+    changes = count + folders + 1  # with the folder `many`
     current = []
+    stack.callback(stop, current)
 
     def prepare():
         shutil.rmtree(root / ".relais", ignore_errors=True)
@@ -94,7 +102,7 @@ def adopt_cases(bench, stack):
         cluster = current[-1]
         begun = time.monotonic()
         cluster.add_slave(root)
-        cluster.wait(files=count)
+        cluster.wait(files=count, changes=changes)
         return Sample(time.monotonic() - begun, processor_time(cluster.processes))
 
     return [
@@ -107,27 +115,28 @@ def adopt_cases(bench, stack):
 def join_cases(bench, stack):
     """From the start of an empty slave until it holds all files."""
     root, copy = bench.fresh("root"), bench.fresh("copy")
-    count, _ = many_files(root / "many", bench.count(100_000), 1024)
-    current = []
+    count, folders = many_files(root / "many", bench.count(100_000), 1024)
+    changes = count + folders + 1  # with the folder `many`
+    current, seconds = [], []
+    stack.callback(stop, current)
 
     def prepare():
         shutil.rmtree(root / ".relais", ignore_errors=True)
-        cluster, second = Relais(bench.fresh("relais"), [root]), bench.fresh("second")
-        cluster.wait(files=count)
-        second.mkdir()
-        current.append((cluster, second))
+        current.append(Relais(bench.fresh("relais"), [root]))
+        current[-1].wait(files=count, changes=changes)
+        seconds.append(bench.fresh("second"))
+        seconds[-1].mkdir()
 
     def join():
-        cluster, second = current[-1]
+        cluster = current[-1]
         before, begun = processor_time(cluster.processes), time.monotonic()
-        cluster.add_slave(second)
+        cluster.add_slave(seconds[-1])
         cluster.wait(files=count, hashed=False)
         return Sample(time.monotonic() - begun, processor_time(cluster.processes) - before)
 
     def check():
-        cluster, second = current.pop()
-        cluster.__exit__()
-        same_tree(root / "many", second / "many")
+        current.pop().__exit__()
+        same_tree(root / "many", seconds[-1] / "many")
 
     rsync = stack.enter_context(Rsyncd(bench.fresh("rsyncd"), root))
     return [

@@ -109,13 +109,15 @@ class Relais(Server):
         done = subprocess.run(command, capture_output=True, text=True)
         return json.loads(done.stdout) if done.stdout else {"slaves": [], "number": 0}
 
-    def wait(self, files=None, hashed=True, patience=900):
-        """Waits until all slaves are in service with this number of files, numbered and hashed."""
+    def wait(self, files=None, hashed=True, changes=0, patience=900):
+        """Waits until all slaves are in service with these files, and so many changes are numbered."""
         wanted = len(self.processes) - 1
         until = time.monotonic() + patience
         while time.monotonic() < until:
-            slaves = self.status()["slaves"]
-            if len(slaves) == wanted and all(is_ready(slave, files, hashed) for slave in slaves):
+            status = self.status()
+            slaves, number = status["slaves"], status["number"]
+            ready = all(is_ready(slave, files, hashed, number) for slave in slaves)
+            if len(slaves) == wanted and number >= changes and ready:
                 return
             time.sleep(0.05)
         raise SystemExit(f"the slaves are not ready: {self.status()}")
@@ -140,9 +142,10 @@ class Relais(Server):
                 "-d", local, *options, *script]
 
 
-def is_ready(slave, files, hashed):
+def is_ready(slave, files, hashed, number):
     return (
         slave["state"] == "in-service"
+        and slave["number"] == number
         and slave["missing"] == 0
         and (files is None or slave["files"] == files)
         and (not hashed or slave["unhashed"] == 0)
