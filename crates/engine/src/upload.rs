@@ -216,40 +216,58 @@ fn begin(
     if size != Some(at) || at == 0 {
         context.check_disk_space(&path, remaining)?;
     }
-    let complete = |request| Upload::new(context, request, name.sealed(), UploadTarget::Complete);
-    let file = match find_staged(context, &path, &name, true, keepalive)? {
-        StagedState::Complete => return Ok(complete(request)),
+    // The row comes before the file, so that a worker that is killed leaves no file without a row.
+    let uploads = context.host().uploads();
+    uploads.begin(&name, 0, remaining, &context.staging)?;
+    let target = open_target(context, &request, &name, keepalive)
+        .inspect_err(|_| uploads.release(&name, &context.staging))?;
+    let name = if matches!(target, UploadTarget::Complete) { name.sealed() } else { name };
+    Ok(Upload::new(context, request, name, target))
+}
+
+/// Opens the staged file of an upload whose row exists, and cuts it at the offset of the request.
+fn open_target(
+    context: &SessionContext,
+    request: &PutRequest,
+    name: &StagedName,
+    keepalive: &mut dyn KeepAlive,
+) -> Result<UploadTarget, Refusal> {
+    let (path, size, at) = (&request.path, request.size, request.offset);
+    let uploads = context.host().uploads();
+    let file = match find_staged(context, path, name, true, keepalive)? {
+        StagedState::Complete => {
+            uploads.record_bytes(name, size.unwrap_or(at));
+            return Ok(UploadTarget::Complete);
+        }
         StagedState::Partial(file) => file,
         StagedState::Missing { .. } => {
             let reason = "an earlier upload of this file is just ending";
-            return Err(changes_unavailable_at(&path, reason));
+            return Err(changes_unavailable_at(path, reason));
         }
     };
-    let staged_len = file.metadata().map_err(|e| cannot_stage(&path, e))?.len();
-    let discard_new = || {
-        if staged_len == 0 {
-            context.staging.discard(&name);
-        }
-    };
+    let staged_len = file.metadata().map_err(|e| cannot_stage(path, e))?.len();
     if staged_len < at {
-        discard_new();
+        if staged_len == 0 {
+            context.staging.discard(name);
+        } else {
+            uploads.record_bytes(name, staged_len);
+        }
         // The whole upload may have been here a moment ago, and its change is being made.
-        if size == Some(at) && is_complete_upload(context, request.id, &name, keepalive)? {
-            return Ok(complete(request));
+        if size == Some(at) && is_complete_upload(context, request.id, name, keepalive)? {
+            return Ok(UploadTarget::Complete);
         }
         let message = format!("the server has only {staged_len} bytes of the upload");
-        return Err(Refusal::at(&path, ErrorCode::BadOffset, message));
+        return Err(Refusal::at(path, ErrorCode::BadOffset, message));
     }
     // Check the mtime before the client sends the content.
     if let Some(mtime) = request.mtime {
-        store_time(&file, mtime, &path).inspect_err(|_| context.staging.discard(&name))?;
+        store_time(&file, mtime, path).inspect_err(|_| context.staging.discard(name))?;
     }
-    let uploads = context.host().uploads();
-    uploads.begin(&name, at, remaining, &context.staging).inspect_err(|_| discard_new())?;
+    uploads.record_bytes(name, at);
     if staged_len > at {
-        file.set_len(at).map_err(|e| cannot_stage(&path, e))?;
+        file.set_len(at).map_err(|e| cannot_stage(path, e))?;
     }
-    Ok(Upload::new(context, request, name, UploadTarget::Staged(file)))
+    Ok(UploadTarget::Staged(file))
 }
 
 /// Whether no server that is known has the content of a committed put. The upload restores it.

@@ -254,6 +254,17 @@ impl Staging {
         }
     }
 
+    /// Deletes a staged file unless a connection still writes it. Returns whether it is gone.
+    pub fn discard_unlocked(&self, name: &StagedName) -> bool {
+        match self.reopen(name) {
+            Ok(_locked) => {
+                self.discard(name);
+                true
+            }
+            Err(e) => matches!(e, TreeError::NotFound),
+        }
+    }
+
     /// Deletes a staged file of an abandoned upload.
     fn discard_abandoned(&self, name: &[u8]) {
         let Ok(text) = std::str::from_utf8(name) else { return };
@@ -294,11 +305,15 @@ impl Staging {
         names.filter(StagedName::is_by_path).collect()
     }
 
-    /// Deletes staged files that were not written for [`limits::STAGED_TIME`]. Returns the others
-    /// that belong to uploads, for [`UploadTable::reconcile`](crate::upload_table::UploadTable).
-    /// Another process may use the folder at the same time.
+    /// Deletes staged files that were not written for [`limits::STAGED_TIME`], and parts of uploads
+    /// whose change `is_committed`: their clients have finished them elsewhere. Returns the other
+    /// files of uploads, for [`UploadTable::reconcile`](crate::upload_table::UploadTable). Another
+    /// process may use the folder at the same time.
     #[must_use]
-    pub fn sweep_staged(&self) -> Vec<UnfinishedUpload> {
+    pub fn sweep_staged(
+        &self,
+        mut is_committed: impl FnMut(ChangeId) -> bool,
+    ) -> Vec<UnfinishedUpload> {
         let mut unfinished = Vec::new();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let Ok(listing) = self.staged.list() else { return unfinished };
@@ -311,6 +326,8 @@ impl Staging {
                 self.discard_abandoned(name);
             } else if let Some(name) = std::str::from_utf8(name).ok().and_then(StagedName::parse)
                 && name.is_of_upload()
+                // The driver discards sealed files with their changes.
+                && (name.is_sealed || !is_committed(name.id) || !self.discard_unlocked(&name))
             {
                 unfinished.push(UnfinishedUpload {
                     name,
@@ -365,6 +382,8 @@ fn delete_all(folder: &Folder, may_delete: &dyn Fn(&[u8]) -> bool, stop: &dyn Fn
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
@@ -418,15 +437,22 @@ mod tests {
         std::os::unix::fs::symlink("/etc", removed.join("7/link")).unwrap();
         let name = StagedName::new(ChangeId([1; 16]), "", &TreePath::new("f").unwrap(), None);
         drop(staging.claim(&name).unwrap());
+        let made = ChangeId([2; 16]);
+        let [gone, locked] =
+            ["g", "h"].map(|path| StagedName::new(made, "", &TreePath::new(path).unwrap(), None));
+        drop(staging.claim(&gone).unwrap());
+        let lock = staging.claim(&locked).unwrap();
         std::fs::create_dir_all(removed.join("1-9")).unwrap();
         staging.sweep_removed(Lsn { epoch: 1, number: 8 }, &|| false);
         assert!(removed.join("1-9").exists(), "it may still be restored");
         staging.sweep_removed(Lsn { epoch: 1, number: 9 }, &|| false);
-        let unfinished = staging.sweep_staged();
-        assert_eq!(
-            unfinished.into_iter().map(|file| file.name).collect::<Vec<_>>(),
-            std::slice::from_ref(&name)
-        );
+        let unfinished = || -> HashSet<_> {
+            staging.sweep_staged(|id| id == made).into_iter().map(|file| file.name).collect()
+        };
+        assert_eq!(unfinished(), HashSet::from([name, locked]));
+        assert!(!staging.contains(&gone), "its change is made");
+        drop(lock);
+        assert_eq!(unfinished(), HashSet::from([name]));
         assert!(std::fs::read_dir(&removed).unwrap().next().is_none());
         assert!(staging.contains(&name));
         assert!(std::path::Path::new("/etc/passwd").exists());

@@ -529,7 +529,7 @@ impl UploadTable {
             } else if name.is_sealed {
                 // Its change may be pending.
                 debug!("a complete upload is not counted: too many uploads");
-            } else if staging.reopen(&name).map(|_locked| staging.discard(&name)).is_ok() {
+            } else if staging.discard_unlocked(&name) {
                 evicted += 1;
             }
         }

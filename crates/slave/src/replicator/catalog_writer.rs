@@ -10,8 +10,8 @@ use log::{error, info, warn};
 use relais_os::{ProcessMailbox, Waker};
 use relais_proto::TreePath;
 use relais_storage::{
-    CatalogError, CatalogStore, FolderEvent, FolderWatcher, MountWatcher, QUIET, ReplicaDriver,
-    ReplicaDriverConfig, Scanner, Staging, WatchMode, WriterLock,
+    CatalogError, CatalogReader, CatalogStore, FolderEvent, FolderWatcher, MountWatcher, QUIET,
+    ReplicaDriver, ReplicaDriverConfig, Scanner, Staging, WatchMode, WriterLock,
 };
 use relais_tree::Folder;
 use rustix::event::{PollFd, PollFlags};
@@ -69,11 +69,12 @@ impl CatalogWriter {
         };
         let token = config.writer_token.clone();
         let scoreboard = connections.scoreboard.clone();
+        let reader = CatalogReader::new(store.own());
         let writer_loop = WriterLoop {
             hasher: Hasher::start(&root, stop.clone())?,
             driver: Box::new(ReplicaDriver::new(root.try_clone()?, config, &store)?),
             connections,
-            sweeper: Sweeper::start(Staging::open(&root)?, scoreboard, stop.clone())?,
+            sweeper: Sweeper::start(Staging::open(&root)?, reader, scoreboard, stop.clone())?,
             token,
             hints,
             mounts: MountWatcher::new(root.try_clone()?),

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
-use relais_storage::Staging;
+use log::warn;
+use relais_proto::ChangeId;
+use relais_storage::{CatalogReader, Staging};
 
 use crate::scoreboard::Scoreboard;
 use crate::thread::OwnedThread;
@@ -29,6 +31,7 @@ impl Sweeper {
     /// Returns the error of starting the thread.
     pub fn start(
         staging: Staging,
+        mut reader: CatalogReader,
         scoreboard: Arc<Scoreboard>,
         stop: Arc<AtomicBool>,
     ) -> io::Result<Self> {
@@ -40,7 +43,8 @@ impl Sweeper {
             while !stopped() {
                 staging.sweep_removed(scoreboard.progress.applied(), &stopped);
                 if listed.is_none_or(|listed| listed.elapsed() >= SWEEP_EVERY) {
-                    scoreboard.uploads.reconcile(staging.sweep_staged(), &staging);
+                    let unfinished = staging.sweep_staged(|id| is_committed(&mut reader, id));
+                    scoreboard.uploads.reconcile(unfinished, &staging);
                     listed = Some(Instant::now());
                 }
                 if matches!(
@@ -63,4 +67,12 @@ impl Sweeper {
         let gone = matches!(self.wake_sender.try_send(()), Err(TrySendError::Disconnected(())));
         assert!(!gone || self.stop.load(Ordering::Relaxed), "the sweeping thread has ended");
     }
+}
+
+/// Returns whether the catalogue has the change. Without an answer its upload is kept.
+fn is_committed(reader: &mut CatalogReader, id: ChangeId) -> bool {
+    reader.ask(|store| Ok(store.commit_of(id)?.is_some())).unwrap_or_else(|e| {
+        warn!("cannot ask the catalogue about an unfinished upload: {e}");
+        false
+    })
 }

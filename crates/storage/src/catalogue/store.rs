@@ -81,7 +81,8 @@ impl CatalogStore {
     }
 
     /// Returns the metadata folder.
-    pub(super) fn own(&self) -> &MetadataFolder {
+    #[must_use]
+    pub fn own(&self) -> &MetadataFolder {
         &self.own
     }
 

@@ -161,10 +161,7 @@ impl ReplicaDriver {
                 continue;
             }
             staging.discard(&name.sealed());
-            // A file that a connection still writes is locked.
-            if staging.reopen(&name).is_ok() {
-                staging.discard(&name);
-            }
+            staging.discard_unlocked(&name);
             self.config.uploads.release(&name, staging);
         }
     }
