@@ -30,6 +30,8 @@ ROWS = sorted(
     rows_transfers.ROWS + rows_files.ROWS + rows_sessions.ROWS + rows_network.ROWS,
     key=lambda row: (int("".join(filter(str.isdigit, row.number))), row.number),
 )
+# Numbers of the rows that did not come to an end.
+FAILED = []
 
 
 class Bench:
@@ -82,7 +84,11 @@ def run_rows(rows, folder, place, scale=1.0):
             if missing := missing_packages(row):
                 print(f"row {row.number} is skipped; it needs: apt-get install {' '.join(missing)}")
                 continue
-            yield run_row(row, bench)
+            try:
+                yield run_row(row, bench)
+            except (Exception, SystemExit) as failure:
+                FAILED.append(row.number)
+                print(f"row {row.number} failed: {failure or type(failure).__name__}", flush=True)
             bench.clear()
 
 
@@ -121,19 +127,22 @@ def main():
         sys.exit("build the programs first: make")
     if unknown := set(options.only or ()) - {row.number for row in ROWS}:
         sys.exit(f"no such row: {', '.join(sorted(unknown))}")
-    lines = []
+    if options.write:
+        Path(options.write).write_text("# Results of the comparisons\n\n")
 
     def write(line):
         print(line, flush=True)
-        lines.append(line)
+        if options.write:
+            with open(options.write, "a") as results:
+                results.write(line + "\n")
 
     write(f"{about()}\n")
     if options.growth:
         growth(write)
     else:
         run_table(options, write)
-    if options.write:
-        Path(options.write).write_text("# Results of the comparisons\n\n" + "\n".join(lines) + "\n")
+    if FAILED:
+        sys.exit(f"failed: {', '.join(FAILED)}")
 
 
 def run_table(options, write):
