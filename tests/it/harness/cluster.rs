@@ -1,6 +1,6 @@
 //! A cluster of a master and slaves, and a standalone slave.
 
-use relais_proto::metric;
+use relais_proto::{Reply, Request, metric};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{
-    Client, Output, Program, ProgramBuilder, Proxy, SOON, TestDir, eventually, session, ticket,
-    write_old,
+    Client, Output, Program, ProgramBuilder, Proxy, SOON, TestDir, eventually, path, session,
+    ticket, write_old,
 };
 
 /// Describes how a cluster is started.
@@ -235,17 +235,19 @@ impl Cluster {
         });
     }
 
-    /// Waits until every slave has the digests of all its files, so that any slave can resume a
-    /// transfer.
+    /// Waits until every slave has digests and numbers for all files of the set-up, so that any
+    /// slave can resume a transfer.
     #[track_caller]
     pub fn wait_hashed(&self) {
         let (ticket, _) = ticket(self.addr);
+        let files = self.setup.files.iter().map(|(name, _)| path(name));
+        let stats: Vec<_> = files.map(Request::Stat).collect();
         for slave in &self.slaves {
-            eventually(SOON, "all files hashed", || {
-                let (_, metrics) = session(slave.addr, &ticket).status();
-                (metrics.get(metric::UNHASHED) == 0
-                    && metrics.get(metric::FILES) >= self.setup.files.len() as u64)
-                    .then_some(())
+            eventually(SOON, "all files hashed and numbered", || {
+                let mut session = session(slave.addr, &ticket);
+                let is_hashed = session.status().1.get(metric::UNHASHED) == 0;
+                let is_numbered = |reply| matches!(reply, Reply::Details { entry, .. } if entry.version.is_some());
+                (is_hashed && stats.iter().all(|stat| is_numbered(session.ask(stat)))).then_some(())
             });
         }
     }
