@@ -5,12 +5,27 @@ use std::time::Duration;
 
 use crate::headers::Headers;
 
-/// Returns the value of the first cookie with a name (RFC 6265, section 5.4).
-#[must_use]
-pub fn find<'a>(headers: &'a Headers, name: &str) -> Option<&'a str> {
+/// Returns the values of all cookies with a name (RFC 6265, section 5.4).
+///
+/// Other servers on the same host, or pages of one of its folders, may have set further ones.
+pub fn all<'a>(headers: &'a Headers, name: &str) -> impl Iterator<Item = &'a str> {
     let pairs = headers.all("cookie").flat_map(|field| field.split(';'));
-    let mut pairs = pairs.filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(other, _)| *other == name).map(|(_, value)| value)
+    let pairs = pairs.filter_map(|pair| pair.trim().split_once('='));
+    pairs.filter(move |(other, _)| *other == name).map(|(_, value)| value)
+}
+
+/// Returns the value of a cookie; of several ones the first that `is_valid`, else the first.
+pub fn find<'a>(
+    headers: &'a Headers,
+    name: &str,
+    is_valid: impl Fn(&str) -> bool,
+) -> Option<&'a str> {
+    let values: Vec<&str> = all(headers, name).filter(|value| !value.is_empty()).collect();
+    match values[..] {
+        // The caller checks it in any case.
+        [] | [_] => values.first().copied(),
+        _ => values.iter().find(|value| is_valid(value)).or(values.first()).copied(),
+    }
 }
 
 /// When a browser sends a cookie with requests that another site causes.
@@ -63,12 +78,26 @@ mod tests {
         let mut headers = Headers::default();
         headers.append("Cookie", "a=1; relais=x=y;b=");
         headers.append("Cookie", "a=2; c=3");
-        for (name, value) in
-            [("a", Some("1")), ("relais", Some("x=y")), ("b", Some("")), ("c", Some("3"))]
-        {
-            assert_eq!(find(&headers, name), value);
+        for (name, values) in [
+            ("a", &["1", "2"][..]),
+            ("relais", &["x=y"]),
+            ("b", &[""]),
+            ("c", &["3"]),
+            ("A", &[]),
+            ("rel", &[]),
+        ] {
+            assert_eq!(all(&headers, name).collect::<Vec<_>>(), values);
         }
-        assert_eq!((find(&headers, "A"), find(&headers, "rel")), (None, None));
+    }
+
+    #[test]
+    fn a_valid_cookie_among_several_is_found() {
+        let mut headers = Headers::default();
+        headers.append("Cookie", "a=; a=1; a=2; a=3; b=; c=7");
+        assert_eq!(find(&headers, "a", |value| value == "2"), Some("2"));
+        assert_eq!(find(&headers, "a", |_| false), Some("1"));
+        assert_eq!(find(&headers, "b", |_| true), None);
+        assert_eq!(find(&headers, "c", |_| false), Some("7"));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -12,8 +13,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use log::debug;
 use parking_lot::Mutex;
 use relais_auth::{
-    AuthenticatedUser, ClusterKey, EndedTickets, FailedLogins, LiveAccounts, LocalLoginState,
-    PasswordVerifier, Ticket,
+    AuthenticatedUser, ClusterKey, FailedLogins, LiveAccounts, LocalLoginState, PasswordVerifier,
+    Ticket,
 };
 use relais_cluster::{
     Balance, Conflict, ConnectionAddrs, CoordinatorEvent, HttpAddresses, HttpEndpoint,
@@ -22,7 +23,7 @@ use relais_cluster::{
 use relais_coordinator::{OrderCommand, OrderHandle, OrderStatus, SharedOrderStatus};
 use relais_proto::{
     ClusterId, ErrorCode, FolderId, Heartbeat, LinkMessage, Login, PathPage, Refusal, Registration,
-    Reply, SlaveId, SlaveReport, SlaveState, TreePage, limits, sanitize,
+    Reply, SlaveId, SlaveReport, SlaveState, TreePage, sanitize,
 };
 
 use crate::announcements::{Announced, state_text};
@@ -31,6 +32,7 @@ use crate::events::EventLog;
 use crate::forwarded_logins::ForwardedLogins;
 use crate::http_config::HttpConfig;
 use crate::linked_slaves::LinkedSlaves;
+use crate::log_outs::LogOuts;
 use crate::open_links::OpenLinks;
 use crate::queries::Queries;
 use crate::status::Report;
@@ -56,6 +58,8 @@ pub struct Config {
     pub certifier: Certifier,
     /// How HTTP is served.
     pub http: HttpConfig,
+    /// Path of the file with the log-outs.
+    pub log_outs: PathBuf,
 }
 
 pub(crate) struct Core {
@@ -80,8 +84,7 @@ pub(crate) struct Core {
     pub scrubs: AtomicU64,
     pub passwords: PasswordVerifier,
     pub forwarded_logins: ForwardedLogins,
-    /// Tickets whose users have logged out here.
-    ended_tickets: Vec<AtomicU64>,
+    pub log_outs: LogOuts,
     /// The generation of the accounts that was last sent to the slaves.
     sent_generation: AtomicU64,
     /// Whether clients on this host may make changes without an account.
@@ -112,6 +115,7 @@ impl Core {
         config: Config,
         registry: Registry,
         order: OrderHandle,
+        log_outs: LogOuts,
         is_open: bool,
     ) -> std::io::Result<Self> {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -136,7 +140,7 @@ impl Core {
             queries: Queries::default(),
             lists: Queries::default(),
             scrubs: AtomicU64::new(0),
-            ended_tickets: zeros(EndedTickets::WORDS),
+            log_outs,
             sent_generation: AtomicU64::new(config.accounts.generation()),
             config,
             passwords,
@@ -195,18 +199,6 @@ impl Core {
                 })
             }
         }
-    }
-
-    /// Returns the tickets whose users have logged out here.
-    pub fn ended_tickets(&self) -> EndedTickets<'_> {
-        EndedTickets::new(&self.ended_tickets)
-    }
-
-    /// Makes a ticket useless here, for slaves too that would renew it.
-    pub fn end_ticket(&self, ticket: &Ticket, bytes: &[u8]) {
-        // It could be renewed for this time after its end.
-        let ends_ms = ticket.ends_ms.saturating_add(milliseconds(limits::TICKET_TIME));
-        self.ended_tickets().add(&ticket.user, bytes, ends_ms);
     }
 
     /// Issues a ticket for a user that has logged in.
@@ -410,10 +402,6 @@ impl Core {
     pub fn uptime(&self) -> Duration {
         self.started.elapsed()
     }
-}
-
-fn zeros(count: usize) -> Vec<AtomicU64> {
-    std::iter::repeat_with(AtomicU64::default).take(count).collect()
 }
 
 pub(crate) fn milliseconds(time: Duration) -> u64 {

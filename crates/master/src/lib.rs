@@ -16,6 +16,7 @@ mod http;
 mod http_config;
 mod json_object;
 mod linked_slaves;
+mod log_outs;
 mod login;
 mod logins;
 mod open_links;

@@ -110,6 +110,7 @@ fn serve(args: &Args) -> anyhow::Result<ExitCode> {
         accounts: Arc::new(accounts),
         certifier,
         http: args.http_config()?,
+        log_outs: state.path.join("log-outs"),
     };
     run(listener, http, store, config, &requests)?;
     Ok(ExitCode::SUCCESS)

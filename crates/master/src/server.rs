@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
+use relais_auth::{LogOutFile, SecretFileError};
 use relais_cluster::Registry;
 use relais_coordinator::{CoordinatorDriver, OrderCommand, OrderHandle, Store};
 use relais_net::{
@@ -22,6 +23,7 @@ use thiserror::Error;
 use crate::core::{Config, Core};
 use crate::http::{HttpConnection, HttpSite};
 use crate::http_config::HttpListener;
+use crate::log_outs::LogOuts;
 use crate::login::{LinkPeer, MasterLogin};
 use crate::open_links::PeerKind;
 use crate::peer_login::PeerLogin;
@@ -57,6 +59,9 @@ pub enum MasterError {
     /// A system call failed.
     #[error("cannot continue serving")]
     Io(#[from] io::Error),
+    /// The file of log-outs cannot be used.
+    #[error(transparent)]
+    LogOuts(#[from] SecretFileError),
     /// The thread of the order has ended, which is a bug.
     #[error("the thread that numbers changes has ended")]
     NoOrder,
@@ -80,7 +85,8 @@ pub fn run(
     let is_open = listener.local_addr()?.ip().to_canonical().is_loopback();
     let tls = config.certifier.server()?;
     let registry = Registry::new(config.balance).with_known(store.slaves());
-    let core = Arc::new(Core::new(config, registry, orders, is_open)?);
+    let log_outs = LogOuts::open(LogOutFile::new(config.log_outs.clone()))?;
+    let core = Arc::new(Core::new(config, registry, orders, log_outs, is_open)?);
     let clock = {
         let core = Arc::clone(&core);
         Box::new(move || core.time_ms())

@@ -177,6 +177,7 @@ impl SlaveLink<'_> {
             agent: agent.clone(),
             heartbeat: None,
         });
+        core.send_log_outs(outbox);
         Ok(KnownSlave { id, folder, place })
     }
 
@@ -215,6 +216,7 @@ impl SlaveLink<'_> {
             LinkMessage::TreePage(part) => core.queries.came(link, part.query, part),
             LinkMessage::PathPage(part) => core.lists.came(link, part.query, part),
             LinkMessage::PathUploads(keys) => core.slaves.report_uploads(link, &keys),
+            LinkMessage::LogOuts(rows) => core.add_log_outs(&rows, Some(link)),
             LinkMessage::ForwardedLogin(login) => {
                 let query = LoginQuery { link, query: login.query, outbox: Arc::clone(outbox) };
                 core.forward_login(id, query, &login);

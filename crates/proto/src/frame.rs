@@ -109,6 +109,8 @@ frame_types! {
     TicketRenewal = 0x4b;
     /// Unfinished uploads by path of a slave.
     PathUploads = 0x4c;
+    /// Log-outs at a slave.
+    LogOuts = 0x4d;
     /// Answer to `Hello`.
     Welcome = 0x81;
     /// Slaves for the client, and a ticket for them.
@@ -187,6 +189,8 @@ frame_types! {
     OtherUploads = 0xd0;
     /// Has a slave hash a content.
     HashContent = 0xd1;
+    /// Log-outs at the other servers of the cluster.
+    OtherLogOuts = 0xd2;
 }
 
 impl FrameType {

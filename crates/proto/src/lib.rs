@@ -40,9 +40,9 @@ pub use error::{ErrorCode, Refusal, RetryClass};
 pub use fair::FairQueue;
 pub use frame::{FrameHeader, FrameType, HEADER_LEN, encode_frame};
 pub use link::{
-    DiskSpace, ForwardedLogin, Heartbeat, HttpListeners, LinkMessage, ListedPath, Operation,
-    PathList, PathPage, PeerSlave, Registration, Scrub, SlaveReport, SlaveState, TicketRenewal,
-    UploadKeys,
+    DiskSpace, ForwardedLogin, Heartbeat, HttpListeners, LinkMessage, ListedPath, LogOut,
+    Operation, PathList, PathPage, PeerSlave, Registration, Scrub, SlaveReport, SlaveState,
+    TicketRenewal, UploadKeys,
 };
 pub use log_rate_limiter::{LogRateLimiter, SuppressedLines};
 pub use message::{

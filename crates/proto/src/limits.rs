@@ -81,6 +81,8 @@ pub const TIMELINES: usize = 512;
 pub const UPLOAD_KEYS: usize = 256;
 /// Highest number of unfinished uploads by path that a master knows.
 pub const PATH_UPLOADS: usize = 32 * 1024;
+/// Highest number of log-outs in one link message.
+pub const LOG_OUTS: usize = 256;
 /// Highest number of slaves in one `Peers` message.
 pub const PEERS: usize = 64;
 /// Longest path in an operator's list, in bytes: four for each byte of a path that must be escaped.

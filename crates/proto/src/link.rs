@@ -147,6 +147,17 @@ wire_struct! {
         pub ended: Vec<[u8; 16]> [limits::UPLOAD_KEYS],
     }
 
+    /// A ticket that no server accepts any more, because its user has logged out.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub struct LogOut {
+        /// Number of the user's part of the table, a hash.
+        pub part: u8,
+        /// Number of the ticket: the end of its tag.
+        pub ticket: u64,
+        /// Time in milliseconds since 1970 UTC after which nothing accepts the ticket in any case.
+        pub until_ms: u64,
+    }
+
     /// Space in a file system, in bytes. Both values are 0 if the file system does not report it.
     #[allow(missing_docs, reason = "the names of the fields say what they hold")]
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -286,6 +297,10 @@ wire_messages! {
         ///
         /// The slave discards an upload of its own that begins on another one.
         OtherUploads(UploadKeys),
+        /// Log-outs at a slave: all that it knows once, then new ones.
+        LogOuts(Vec<LogOut> [limits::LOG_OUTS]),
+        /// Log-outs that the master knows, in the same way.
+        OtherLogOuts(Vec<LogOut> [limits::LOG_OUTS]),
         /// Requests the state of all slaves.
         AskReport,
         /// State of one slave.

@@ -16,6 +16,7 @@ use relais_tree::Folder;
 use crate::certificate::Certificate;
 use crate::config::Config;
 use crate::hints::Hint;
+use crate::log_outs::SharedLogOuts;
 use crate::login_message::LoginMailboxes;
 use crate::passwords::SharedPasswords;
 use crate::remote_uploads::RemoteUploads;
@@ -39,6 +40,8 @@ pub struct SlaveContext {
     pub logins: LoginMailboxes,
     /// The unfinished uploads by path of other slaves.
     pub remote_uploads: RemoteUploads,
+    /// The file of log-outs, and the wake-up of the thread that passes them on.
+    pub log_outs: SharedLogOuts,
     /// Where workers report files that differ from the catalogue.
     pub hints: Arc<ProcessMailbox<Hint>>,
     /// The accounts of a standalone slave; none if it has no state folder to keep them in.

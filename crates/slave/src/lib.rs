@@ -17,6 +17,7 @@ mod generation;
 mod hints;
 mod host;
 mod listeners;
+mod log_outs;
 mod login_message;
 mod master_logins;
 mod passwords;
@@ -42,7 +43,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use log::{error, info, warn};
-use relais_auth::{AccountsError, AccountsFile, LiveAccounts};
+use relais_auth::{AccountsError, AccountsFile, EndedTickets, LiveAccounts};
 pub use relais_engine::Protocol;
 use relais_engine::{Authenticator, Engine, EngineSettings, LoginPolicy, TransferLog};
 use relais_journal::JournalError;
@@ -67,6 +68,7 @@ use crate::front::replica_stream::ReplicaDialer;
 use crate::generation::GenerationFile;
 use crate::host::WorkerHost;
 pub use crate::listeners::{Listener, Listeners};
+use crate::log_outs::SharedLogOuts;
 use crate::login_message::LoginMailboxes;
 use crate::master_logins::WorkerLogins;
 use crate::passwords::SharedPasswords;
@@ -155,6 +157,8 @@ impl Slave {
             // known before the first session.
             scoreboard.raise_generation(GenerationFile::open(&own.folder)?.known);
         }
+        let ended_tickets = EndedTickets::new(scoreboard.ended_tickets);
+        let log_outs = SharedLogOuts::open(&own.folder, ended_tickets)?;
         let certificate = config
             .needs_certificate()
             .then(|| {
@@ -177,6 +181,7 @@ impl Slave {
                 .collect::<io::Result<_>>()?,
             logins: LoginMailboxes::new(config.workers)?,
             remote_uploads: RemoteUploads::new()?,
+            log_outs,
             hints: Arc::new(ProcessMailbox::new()?),
             passwords,
             secrets,

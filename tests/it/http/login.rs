@@ -206,7 +206,7 @@ fn other_sites_change_nothing() {
 
 #[test]
 fn a_log_out_ends_the_cookie_in_all_workers() {
-    let (_slave, addr) = with_account(&["--workers", "3"]);
+    let (mut slave, addr) = with_account(&["--workers", "3"]);
     let (cookie, token) = log_in(addr);
     let (other, _) = log_in(addr);
     // Connections to several workers, whose caches and sessions know the login.
@@ -224,4 +224,33 @@ fn a_log_out_ends_the_cookie_in_all_workers() {
         assert_eq!(get(addr, &[&cookie]).status, 401);
         assert_eq!(get(addr, &[&other]).status, 200, "another login of the same user goes on");
     }
+    assert_eq!(slave.program.stop(nix::sys::signal::Signal::SIGTERM), 0);
+    slave.restart();
+    let addr = ftp_address(&slave.program, "http");
+    assert_eq!(get(addr, &[&cookie]).status, 401, "after a restart");
+    assert_eq!(get(addr, &[&other]).status, 200);
+}
+
+#[test]
+fn a_cookie_of_the_same_name_shadows_no_other() {
+    let (_slave, addr) = with_account(&[]);
+    let ((cookie, token), (ended, ended_token)) = (log_in(addr), log_in(addr));
+    let csrf = format!("X-CSRF-Token: {ended_token}");
+    let answer = HttpTestClient::connect(addr).request("POST /-/logout", &[&ended, &csrf], &[]);
+    assert_eq!(answer.status, 204);
+    let (name, value) = cookie.strip_prefix("Cookie: ").unwrap().split_once('=').unwrap();
+    let ended = ended.split_once('=').unwrap().1;
+    let csrf = format!("X-CSRF-Token: {token}");
+    for cookies in [
+        format!("{name}=x; {name}={value}"),
+        format!("{name}=; {name}={value}; {name}=y"),
+        format!("{name}={ended}; other=1; {name}={value}"),
+    ] {
+        let field = format!("Cookie: {cookies}");
+        assert_eq!(get(addr, &[&field]).status, 200, "{cookies}");
+        let put = HttpTestClient::connect(addr).request("PUT /h", &[&field, &csrf], b"x");
+        assert!(matches!(put.status, 201 | 204), "{cookies}: {}", put.text());
+    }
+    let field = format!("Cookie: {name}=x; {name}={ended}");
+    assert_eq!(get(addr, &[&field]).status, 401);
 }

@@ -9,6 +9,7 @@ mod heads;
 mod hostile;
 mod kept;
 mod listeners;
+mod log_outs;
 mod login;
 mod metrics;
 mod operating;

@@ -12,10 +12,10 @@ use crate::harness::{Cluster, SOON, eventually};
 
 const FORM: &str = "Content-Type: application/x-www-form-urlencoded";
 /// Makes a request one of a client on another host.
-const FAR: &str = "X-Forwarded-For: 192.0.2.7";
+pub const FAR: &str = "X-Forwarded-For: 192.0.2.7";
 
 /// A cluster with the accounts `admin` (admin) and `ann` (write), and the master's HTTP address.
-fn with_accounts() -> (Cluster, SocketAddr) {
+pub fn with_accounts() -> (Cluster, SocketAddr) {
     let cluster = Cluster::of(2)
         .master_args(&["--http", "127.0.0.1:0"])
         .slave_args(&["--http", "127.0.0.1:0", "--workers", "2"])
@@ -30,18 +30,18 @@ fn with_accounts() -> (Cluster, SocketAddr) {
     (cluster, http)
 }
 
-fn get(addr: SocketAddr, target: &str, fields: &[&str]) -> HttpAnswer {
+pub fn get(addr: SocketAddr, target: &str, fields: &[&str]) -> HttpAnswer {
     HttpTestClient::connect(addr).request(&format!("GET {target}"), fields, &[])
 }
 
-fn post(addr: SocketAddr, target: &str, fields: &[&str], form: &str) -> HttpAnswer {
+pub fn post(addr: SocketAddr, target: &str, fields: &[&str], form: &str) -> HttpAnswer {
     let fields = [&[FORM], fields].concat();
     HttpTestClient::connect(addr).request(&format!("POST {target}"), &fields, form.as_bytes())
 }
 
 /// Logs in by the form of a server; returns the field with the cookie, and the token.
 #[track_caller]
-fn log_in(addr: SocketAddr, name: &str) -> (String, String) {
+pub fn log_in(addr: SocketAddr, name: &str) -> (String, String) {
     let form = format!("user={name}&password={}", password(name).replace(' ', "+"));
     let answer = post(addr, "/-/login", &[], &form);
     assert_eq!(answer.status, 204, "{}", answer.text());

@@ -74,6 +74,30 @@ fn an_upload_continues_on_another_slave() {
 }
 
 #[test]
+fn parts_on_two_slaves_are_not_joined() {
+    let cluster = Cluster::of(2).slave_args(&["--http", "127.0.0.1:0"]).start();
+    let [first, second] = [0, 1].map(|slave| http(&cluster, slave));
+    let (bytes, other) = (content(6, 300_000), content(7, 300_000));
+    let url = create(first, "/f", bytes.len());
+    assert_eq!(append(first, &url, 0, false, &bytes[..200_000]).status, 204);
+    assert_eq!(append(second, &url, 0, false, &other[..100_000]).status, 204);
+    assert_eq!((progress(first, &url).0, progress(second, &url).0), (200_000, 100_000));
+    // A client that does not ask where to continue.
+    let refused = append(second, &url, 200_000, true, &bytes[200_000..]);
+    assert_eq!((refused.status, refused.header("upload-offset")), (409, Some("100000")));
+    assert_eq!(append(first, &url, 200_000, true, &bytes[200_000..]).status, 201);
+    eventually(SOON, "the end is known", || (progress(second, &url).0 == 300_000).then_some(()));
+    let refused = append(second, &url, 100_000, true, &other[100_000..]);
+    assert_eq!(refused.status, 409, "{}", refused.text());
+    for addr in [first, second] {
+        eventually(SOON, "both slaves have the content", || {
+            let answer = HttpTestClient::connect(addr).get("/f");
+            (answer.status == 200).then(|| assert!(answer.body == bytes))
+        });
+    }
+}
+
+#[test]
 fn missing_content_comes_from_other_slaves() {
     let cluster = Cluster::of(1).slave_args(&["--http", "127.0.0.1:0"]).start();
     let volume = Volume::mount("size=12m");

@@ -94,7 +94,7 @@ fn values(headers: &Headers) {
             let _ = conditions.evaluate(true, conditions::CurrentState::default());
         }
     }
-    let _ = (auth::basic(headers), cookie::find(headers, "relais"));
+    let _ = (auth::basic(headers), cookie::find(headers, "relais", |value| value.len() > 1));
     let _ = (digest::parse(headers, "content-digest"), digest::is_wanted(headers, "accept"));
     let _ = forwarded::client(headers, |addr| addr.is_loopback());
     let _ = conditions::range_applies(headers, None);

@@ -1,34 +1,27 @@
-//! One HTTP connection in the pool: a request after the other, without a thread.
+//! One HTTP connection in the pool: what follows from each request.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use log::debug;
 use relais_auth::AuthenticatedUser;
-use relais_http::{BodyLength, InvalidHeader, RequestError, RequestHead, Status};
-use relais_net::{LoginHandler, LoginStep, NewConnection};
+use relais_http::{BodyLength, InvalidHeader, RequestError, RequestHead};
+use relais_net::{LoginStep, NewConnection};
 use relais_proto::TreePath;
 use relais_web::encode_stream;
 
 use super::access::{PageAccess, Viewer};
 use super::answer::Answer;
 use super::authentication::Authentication;
-use super::limits::STREAM_TIME;
 use super::page::PageOutcome;
 use super::request::{HttpClient, Request};
 use super::route::{Page, Route};
 use super::site::{HttpSite, Outcome};
 use super::stage::{HttpStep, LoginPurpose, Stage};
-use crate::login::LinkPeer;
-
-/// Time that a kept connection may be idle.
-const KEPT_TIME: Duration = Duration::from_secs(60);
-/// Longest time that a request may take in the pool: it may wait 20 s for hashes.
-const WAIT_TIME: Duration = Duration::from_secs(25);
 
 pub(crate) struct HttpConnection {
     pub(super) site: Arc<HttpSite>,
-    client: HttpClient,
+    pub(super) client: HttpClient,
     pub(super) stage: Stage,
     /// Wrong passwords on this connection.
     pub(super) failed: u32,
@@ -41,7 +34,8 @@ impl HttpConnection {
         Self { site, client, stage: Stage::Idle, failed: 0 }
     }
 
-    fn handle(&mut self, head: RequestHead) -> HttpStep {
+    /// Handles the head of a request.
+    pub(super) fn handle(&mut self, head: RequestHead) -> HttpStep {
         let request = Request { head, client: self.client };
         if let Err(e) = request.head.body().and_then(|_| request.head.expects_continue()) {
             let answer = Answer::rejected(Some(&request.head), e).closing(true);
@@ -125,107 +119,9 @@ impl HttpConnection {
         LoginStep::Close(Vec::new())
     }
 
-    fn malformed(error: RequestError) -> Vec<u8> {
+    /// Returns the answer to a request that cannot be read.
+    pub(super) fn malformed(error: RequestError) -> Vec<u8> {
         let encoded = Answer::rejected(None, error).encode(None);
         encoded.map(|(bytes, _)| bytes).unwrap_or_default()
-    }
-}
-
-impl LoginHandler for HttpConnection {
-    type Value = LinkPeer;
-
-    fn is_known(&self) -> bool {
-        self.site.core.passwords.is_known(self.client.peer.ip())
-    }
-
-    fn input_limit(&self, _: &[u8]) -> usize {
-        match self.stage {
-            Stage::Form { length, .. } => length,
-            // A longer head is noticed by its next byte; an empty line may be in front.
-            _ => relais_http::limits::HEAD + 3,
-        }
-    }
-
-    fn idle_time(&self) -> Duration {
-        KEPT_TIME
-    }
-
-    fn pending_time(&self) -> Duration {
-        match self.stage {
-            Stage::Waiting { .. } => WAIT_TIME,
-            Stage::Stream(_) => STREAM_TIME,
-            Stage::Idle | Stage::Form { .. } | Stage::Password { .. } => Duration::ZERO,
-        }
-    }
-
-    fn on_input(&mut self, input: &mut Vec<u8>) -> Option<HttpStep> {
-        if let Stage::Form { length, .. } = self.stage {
-            let body: Vec<u8> = input.get(..length)?.to_vec();
-            input.drain(..length);
-            return match std::mem::replace(&mut self.stage, Stage::Idle) {
-                Stage::Form { request, kind, .. } => Some(self.handle_form(*request, kind, &body)),
-                _ => None,
-            };
-        }
-        match RequestHead::parse(input) {
-            Ok(None) => None,
-            Ok(Some((head, length))) => {
-                input.drain(..length);
-                Some(self.handle(head))
-            }
-            Err(e) => {
-                debug!("{}: {e}", self.client.peer);
-                Some(LoginStep::Close(Self::malformed(e)))
-            }
-        }
-    }
-
-    fn poll_pending(&mut self) -> Option<HttpStep> {
-        match std::mem::replace(&mut self.stage, Stage::Idle) {
-            stage @ (Stage::Idle | Stage::Form { .. }) => {
-                self.stage = stage;
-                None
-            }
-            Stage::Password { request, purpose, pending, _login } => {
-                let Some(result) = pending.take() else {
-                    self.stage = Stage::Password { request, purpose, pending, _login };
-                    return None;
-                };
-                Some(self.conclude(request, purpose, result))
-            }
-            Stage::Stream(mut stream) => {
-                let step = stream.poll(&self.site);
-                if !matches!(step, Some(LoginStep::Close(_))) {
-                    self.stage = Stage::Stream(stream);
-                }
-                step
-            }
-            Stage::Waiting { request, path, user, since, _wait } => {
-                match self.serve(request, path, user, Some(since)) {
-                    LoginStep::Pending => None,
-                    step => Some(step),
-                }
-            }
-        }
-    }
-
-    fn refuse_clear_text(&mut self, _: &[u8]) -> Vec<u8> {
-        Self::malformed(RequestError::bad("this port speaks HTTPS; use https:// in the URL"))
-    }
-
-    fn expire(&mut self, input: &[u8]) -> Vec<u8> {
-        match self.stage {
-            Stage::Idle if input.is_empty() => Vec::new(),
-            Stage::Stream(_) => Vec::new(),
-            // RFC 9110 section 15.5.9.
-            Stage::Idle | Stage::Form { .. } => Self::malformed(RequestError::new(
-                Status::REQUEST_TIMEOUT,
-                "the request did not arrive in time",
-            )),
-            _ => Self::malformed(RequestError::new(
-                Status::SERVICE_UNAVAILABLE,
-                "the answer took too long; try again later",
-            )),
-        }
     }
 }

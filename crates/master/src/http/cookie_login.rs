@@ -17,8 +17,8 @@ impl HttpSite {
     /// Returns the login cookie of a request; none without accounts, because none is needed.
     pub(super) fn login_cookie<'a>(&self, head: &'a RequestHead) -> Option<&'a str> {
         self.core.config.accounts.current()?;
-        let value = cookie::find(&head.headers, &login_cookie_name(self.core.cluster))?;
-        Some(value).filter(|value| !value.is_empty())
+        let name = login_cookie_name(self.core.cluster);
+        cookie::find(&head.headers, &name, |value| self.ticket(value).is_ok())
     }
 
     /// Returns the user of a login cookie, with the present rights.
@@ -33,7 +33,7 @@ impl HttpSite {
         user.ok_or_else(|| ended("the login is without an account"))
     }
 
-    /// Makes a login cookie useless here, and its ticket for renewals.
+    /// Makes a login cookie useless on all servers.
     pub(super) fn end_cookie(&self, cookie: &str) {
         if let (Ok(ticket), Some(bytes)) = (self.ticket(cookie), ticket_of_cookie(cookie)) {
             self.core.end_ticket(&ticket, &bytes);

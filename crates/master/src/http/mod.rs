@@ -8,6 +8,7 @@ mod access;
 mod answer;
 mod authentication;
 mod connection;
+mod connection_handler;
 mod cookie_login;
 mod form_request;
 mod hash_requests;

@@ -2,6 +2,8 @@
 
 use relais_http::{Method, RequestError, Response, Status};
 
+use relais_web::page::Asset;
+
 use super::access::Viewer;
 use super::answer::Answer;
 use super::request::Request;
@@ -23,7 +25,7 @@ impl HttpSite {
         let head = &request.head;
         let reads = head.method.is_get_or_head();
         let form = FormKind::of_name(name);
-        match (form, Page::of_name(name), status::asset_at(&head.target.path)) {
+        match (form, Page::of_name(name), Asset::find(&status::ASSETS, &head.target.path)) {
             (Some(kind), ..) if head.method == Method::Post => Route::Form(kind),
             (Some(FormKind::Login), ..) if reads => Route::Answer(self.login_form(head)),
             (Some(FormKind::Login), ..) => not_allowed(request, "GET, HEAD, POST"),

@@ -95,6 +95,7 @@ impl Running {
             )
             .unwrap(),
             http: HttpConfig::default(),
+            log_outs: state.path().join("log-outs"),
         };
         let thread = std::thread::spawn(move || {
             run(listener, vec![HttpListener { socket, encrypted: false }], store, config, &mailbox)
@@ -198,7 +199,9 @@ fn next(connection: &mut Connection) -> Result<LinkMessage, LinkError> {
     loop {
         let header = connection.read_header()?.ok_or(relais_proto::WireError::Truncated)?;
         match decode_link_frame(header.kind, connection.read_payload(header)?)? {
-            LinkMessage::Peers { .. } | LinkMessage::OtherUploads(_) => {}
+            LinkMessage::Peers { .. }
+            | LinkMessage::OtherUploads(_)
+            | LinkMessage::OtherLogOuts(_) => {}
             message => return Ok(message),
         }
     }

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use relais_proto::{
     Annotations, Change, ChangeId, ChangeRequest, ClusterId, CommittedEntry, ContentHashes,
     DiskSpace, FileContent, FolderId, ForwardedLogin, Heartbeat, HistoryHash, HttpListeners,
-    LinkMessage, ListedPath, Lock, LockRequest, LockToken, LogEntry, Lsn, Operation, PathList,
-    PathPage, PeerSlave, Property, PropertyChange, PropertyName, Refusal, Registration,
+    LinkMessage, ListedPath, Lock, LockRequest, LockToken, LogEntry, LogOut, Lsn, Operation,
+    PathList, PathPage, PeerSlave, Property, PropertyChange, PropertyName, Refusal, Registration,
     ReplicaPosition, Scrub, Sha256, SlaveId, SlaveReport, SlaveState, TicketRenewal, Timeline,
     ToMaster, ToSlave, TreeEntry, TreePage, UploadKeys, limits,
 };
@@ -387,6 +387,17 @@ fn uploads() -> impl Strategy<Value = LinkMessage> {
     })
 }
 
+fn log_outs() -> impl Strategy<Value = LinkMessage> {
+    let row = any::<(u8, u64, u64)>().prop_map(|(part, ticket, until_ms)| LogOut {
+        part,
+        ticket,
+        until_ms,
+    });
+    (any::<bool>(), vec(row, 0..8)).prop_map(|(others, rows)| {
+        if others { LinkMessage::OtherLogOuts(rows) } else { LinkMessage::LogOuts(rows) }
+    })
+}
+
 pub fn link() -> impl Strategy<Value = LinkMessage> {
     prop_oneof![
         2 => opening(),
@@ -401,5 +412,6 @@ pub fn link() -> impl Strategy<Value = LinkMessage> {
         1 => operator(),
         1 => login(),
         1 => uploads(),
+        1 => log_outs(),
     ]
 }

@@ -38,7 +38,7 @@ fn tagged(tag: u8, zeros: usize, more: &[u8]) -> Vec<u8> {
 }
 
 pub fn fields() -> Vec<Field> {
-    [service(), to_master(), to_slave(), trees(), logins(), uploads()]
+    [service(), to_master(), to_slave(), trees(), logins(), uploads(), log_outs()]
         .into_iter()
         .flatten()
         .collect()
@@ -212,4 +212,9 @@ fn uploads() -> Vec<Field> {
         ]
     };
     [FrameType::PathUploads, FrameType::OtherUploads].into_iter().flat_map(lists).collect()
+}
+
+fn log_outs() -> Vec<Field> {
+    let list = |kind| field("log-outs", kind, 256, vec![], |n| repeat(&[0; 17], n, 0));
+    [FrameType::LogOuts, FrameType::OtherLogOuts].map(list).into()
 }

@@ -6,10 +6,10 @@ use relais_proto::{
     Annotations, Attributes, Change, ChangeId, ChangeRequest, ClusterId, CommittedEntry,
     ContentHashes, Digest, DiskSpace, ErrorCode, Expect, FileContent, FileTime, FolderId,
     ForwardedLogin, Heartbeat, HistoryHash, HttpListeners, LinkMessage, ListedPath, Lock,
-    LockRequest, LockToken, LogEntry, Lsn, Metrics, Mode, Operation, PathList, PathPage, PeerSlave,
-    Property, PropertyChange, PropertyName, Refusal, Registration, ReplicaPosition, Scrub, Sha256,
-    SlaveId, SlaveReport, SlaveState, TicketRenewal, Timeline, ToMaster, ToSlave, TreeEntry,
-    TreePage, TreePath, UploadKeys, limits,
+    LockRequest, LockToken, LogEntry, LogOut, Lsn, Metrics, Mode, Operation, PathList, PathPage,
+    PeerSlave, Property, PropertyChange, PropertyName, Refusal, Registration, ReplicaPosition,
+    Scrub, Sha256, SlaveId, SlaveReport, SlaveState, TicketRenewal, Timeline, ToMaster, ToSlave,
+    TreeEntry, TreePage, TreePath, UploadKeys, limits,
 };
 
 use super::{HIGH, LOW, addrs, full_metrics, path, path_of};
@@ -135,6 +135,7 @@ pub fn samples() -> Vec<Named> {
     all.extend(operations());
     all.extend(logins());
     all.extend(uploads());
+    all.extend(log_outs());
     all
 }
 
@@ -561,6 +562,16 @@ fn logins() -> Vec<Named> {
             LinkMessage::LoginRefused { query: 0, why: Refusal::new(ErrorCode::Busy, "") },
         ),
         ("login-refused-max", LinkMessage::LoginRefused { query: u64::MAX, why: full_refusal() }),
+    ]
+}
+
+fn log_outs() -> Vec<Named> {
+    let row = LogOut { part: 127, ticket: u64::MAX, until_ms: u64::MAX };
+    vec![
+        ("log-outs-min", LinkMessage::LogOuts(Vec::new())),
+        ("log-outs-max", LinkMessage::LogOuts(vec![row; limits::LOG_OUTS])),
+        ("other-log-outs-min", LinkMessage::OtherLogOuts(Vec::new())),
+        ("other-log-outs-max", LinkMessage::OtherLogOuts(vec![row; limits::LOG_OUTS])),
     ]
 }
 

@@ -24,6 +24,7 @@ use relais_proto::{
 };
 use relais_storage::{CatalogError, CatalogReader, CatalogStore, LinkEvent};
 
+use super::log_out_relay::{LogOutRelay, LogOutRelayThread};
 use super::login_relay::{LoginRelay, LoginRelayThread};
 use super::mailbox::{IdConflict, OutgoingMessages};
 use super::upload_relay::{UploadRelay, UploadRelayThread};
@@ -48,6 +49,7 @@ pub struct MasterLink {
     thread: Option<OwnedThread>,
     logins: Option<LoginRelayThread>,
     uploads: Option<UploadRelayThread>,
+    log_outs: LogOutRelayThread,
 }
 
 /// The stream of the current link, so that another thread can close it.
@@ -66,13 +68,17 @@ impl MasterLink {
     ) -> io::Result<Self> {
         let (stop, stream) = (Arc::new(AtomicBool::new(false)), LinkStream::default());
         let Some(cluster) = context.config.cluster.clone() else {
-            return Ok(Self { stop, stream, thread: None, logins: None, uploads: None });
+            let log_outs = Arc::new(LogOutRelay::new(context.clone(), None)?);
+            let log_outs = LogOutRelayThread::start(log_outs)?;
+            return Ok(Self { stop, stream, thread: None, logins: None, uploads: None, log_outs });
         };
+        let log_outs = Arc::new(LogOutRelay::new(context.clone(), Some(outgoing.clone()))?);
         let logins = Arc::new(LoginRelay::new(context.clone(), outgoing.clone()));
         let uploads = Arc::new(UploadRelay::new(context.clone(), outgoing.clone())?);
         let link = LinkThread {
             logins: logins.clone(),
             uploads: uploads.clone(),
+            log_outs: log_outs.clone(),
             context: context.clone(),
             cluster,
             addresses: addresses.to_vec(),
@@ -92,8 +98,9 @@ impl MasterLink {
         };
         let logins = Some(LoginRelayThread::start(logins)?);
         let uploads = Some(UploadRelayThread::start(uploads)?);
+        let log_outs = LogOutRelayThread::start(log_outs)?;
         let thread = Some(OwnedThread::spawn("link", move || link.run())?);
-        Ok(Self { stop, stream, thread, logins, uploads })
+        Ok(Self { stop, stream, thread, logins, uploads, log_outs })
     }
 
     /// Whether a thread has ended without being asked to.
@@ -101,6 +108,7 @@ impl MasterLink {
         self.thread.as_ref().is_some_and(OwnedThread::has_ended)
             || self.logins.as_ref().is_some_and(LoginRelayThread::has_ended)
             || self.uploads.as_ref().is_some_and(UploadRelayThread::has_ended)
+            || self.log_outs.has_ended()
     }
 }
 
@@ -129,6 +137,8 @@ struct LinkThread {
     logins: Arc<LoginRelay>,
     /// The uploads that slaves report to each other.
     uploads: Arc<UploadRelay>,
+    /// The log-outs that servers report to each other.
+    log_outs: Arc<LogOutRelay>,
     /// Number of the current link.
     number: u64,
     /// Pages of a list of slaves that is not complete yet.
@@ -264,6 +274,7 @@ impl LinkThread {
                 let _ = sender.send(message);
             }
         });
+        self.log_outs.link_began();
         self.events.send(LinkEvent::Linked { link: self.number, cluster, latest });
         let (context, stop) = (self.context.clone(), self.stop.clone());
         context.scoreboard.disconnected.clear();
@@ -354,6 +365,10 @@ impl LinkThread {
             }
             LinkMessage::OtherUploads(keys) => {
                 self.uploads.receive(keys);
+                return Ok(());
+            }
+            LinkMessage::OtherLogOuts(rows) => {
+                self.log_outs.receive(rows);
                 return Ok(());
             }
             LinkMessage::Peers { peers, last } => {

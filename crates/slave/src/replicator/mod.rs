@@ -10,6 +10,7 @@ mod hasher;
 mod holder_sessions;
 mod link;
 pub mod local_coordinator;
+mod log_out_relay;
 mod login_relay;
 pub mod mailbox;
 mod replica_connections;

@@ -28,9 +28,15 @@ const ICON: Asset = Asset {
 };
 
 /// What all pages refer to: their look and their icon.
-pub const SHARED: [Asset; 2] = [BASE_CSS, ICON];
+pub(super) const SHARED: [Asset; 2] = [BASE_CSS, ICON];
 
 impl Asset {
+    /// Returns the asset at a path: one of `own`, or one that all pages share.
+    #[must_use]
+    pub fn find(own: &[Self], path: &str) -> Option<Self> {
+        own.iter().chain(&SHARED).find(|asset| asset.path == path).copied()
+    }
+
     /// Returns the URL that pages have. It names the version, so the answer may be kept.
     #[must_use]
     pub fn url(self) -> String {
@@ -58,6 +64,15 @@ impl Asset {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn assets_are_found_by_their_paths_alone() {
+        let own = Asset { path: "/-/assets/own.css", content_type: "text/css", content: "own" };
+        let find = |path| Asset::find(&[own], path).map(|asset| asset.content);
+        assert!(find("/-/assets/base.css").is_some_and(|css| css.contains("body")));
+        assert_eq!(find("/-/assets/own.css"), Some("own"));
+        assert_eq!((find("/-/assets/"), find("/-/assets")), (None, None));
+    }
 
     #[test]
     fn only_the_current_version_is_kept() {

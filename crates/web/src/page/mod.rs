@@ -9,7 +9,7 @@ mod html;
 mod login_form;
 mod nonce;
 
-pub use asset::{Asset, SHARED};
+pub use asset::Asset;
 pub use frame::Frame;
 pub use html::Html;
 pub use login_form::LoginForm;

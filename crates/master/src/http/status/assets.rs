@@ -1,9 +1,9 @@
 //! The style and the script of the status page, which are part of the program.
 
-use relais_web::page::{Asset, SHARED};
+use relais_web::page::Asset;
 
-/// What the status page refers to beside [`SHARED`].
-pub(super) const ASSETS: [Asset; 2] = [
+/// What the status page refers to beside the shared assets.
+pub(in crate::http) const ASSETS: [Asset; 2] = [
     Asset {
         path: "/-/assets/status.css",
         content_type: "text/css; charset=utf-8",
@@ -15,21 +15,3 @@ pub(super) const ASSETS: [Asset; 2] = [
         content: include_str!("assets/status.js"),
     },
 ];
-
-/// Returns the asset at a path.
-pub(in crate::http) fn asset_at(path: &str) -> Option<Asset> {
-    ASSETS.into_iter().chain(SHARED).find(|asset| asset.path == path)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn assets_are_found_by_their_paths_alone() {
-        let find = |path| asset_at(path).map(|asset| asset.content);
-        assert!(find("/-/assets/status.css").is_some_and(|css| css.contains("remarks")));
-        assert!(find("/-/assets/status.js").is_some_and(|js| js.contains("use strict")));
-        assert_eq!((find("/-/assets/"), find("/-/status")), (None, None));
-    }
-}

@@ -20,7 +20,7 @@ mod stream;
 use relais_http::{RequestError, Status, accept};
 use relais_proto::{ErrorCode, Refusal, SlaveId};
 
-pub(super) use self::assets::asset_at;
+pub(super) use self::assets::ASSETS;
 pub(super) use self::cluster_view::lag_seconds;
 pub(super) use self::monitor::StatusMonitor;
 use self::status_json::status_json;

@@ -37,7 +37,7 @@ impl HttpContext {
         if let Err(e) = is_own.and_then(|()| check_origin(&head, client.is_encrypted)) {
             return Err(Box::new(Answer::rejected(&head, &e)));
         }
-        let credentials = match Credentials::of(&head, || self.cookies.login_name()) {
+        let credentials = match Credentials::of(&head, |fields| self.cookies.login_cookie(fields)) {
             Ok(credentials) => credentials,
             Err(e) => return Err(Box::new(Answer::rejected(&head, &e))),
         };

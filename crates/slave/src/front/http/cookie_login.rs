@@ -131,7 +131,7 @@ impl FormLogin {
     /// Ends the login of the cookie, and returns the answer that removes it.
     fn logged_out(&self, context: &HttpContext) -> Answer {
         if let Credentials::Cookie(cookie) = &self.request.credentials {
-            context.cookies.end(cookie, &context.service.host);
+            context.cookies.end(cookie);
         }
         context.forget(&self.request.credentials, self.request.client);
         match context.cookies.login_name() {

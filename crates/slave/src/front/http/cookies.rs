@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use relais_auth::{
     AuthenticatedUser, ClusterKey, SecretFileError, Ticket, cookie_name, csrf_token, is_csrf_token,
-    login_cookie_name, seal, ticket_of_cookie, ticket_to_cookie, unseal,
+    log_out, login_cookie_name, seal, ticket_of_cookie, ticket_to_cookie, unseal,
 };
 use relais_engine::{
     Credential, Host, LoginProgress, Principal, SecretSource, check_not_logged_out,
 };
-use relais_proto::{ClusterId, ErrorCode, Refusal, limits};
+use relais_http::{Headers, cookie};
+use relais_proto::{ClusterId, ErrorCode, Refusal};
 
 use crate::front::native::login::LoginService;
 
@@ -61,6 +62,15 @@ impl Cookies {
     #[must_use]
     pub fn login_name(&self) -> Option<String> {
         self.key().map(|(_, id)| login_cookie_name(id))
+    }
+
+    /// Returns the login cookie of a request; of several ones, one that holds.
+    #[must_use]
+    pub fn login_cookie<'a>(&self, headers: &'a Headers) -> Option<&'a str> {
+        let host = &self.service.host;
+        let holds =
+            |value: &str| self.ticket(value).is_some() && self.check_not_ended(value, host).is_ok();
+        cookie::find(headers, &self.login_name()?, holds)
     }
 
     /// Returns the name of the cookie with the latest change that the browser has seen.
@@ -132,13 +142,12 @@ impl Cookies {
         }
     }
 
-    /// Makes a login cookie useless, in all workers of this slave.
-    pub fn end(&self, cookie: &str, host: &dyn Host) {
+    /// Makes a login cookie useless: in all workers at once, on other servers soon.
+    pub fn end(&self, cookie: &str) {
+        let host = &self.service.host;
         if let Some((bytes, ticket)) = self.ticket(cookie) {
-            // The master renews a ticket for this time after its end.
-            let time = u64::try_from(limits::TICKET_TIME.as_millis()).unwrap_or(u64::MAX);
-            let ends_ms = ticket.ends_ms.saturating_add(time);
-            host.ended_tickets().add(&ticket.user, &bytes, ends_ms);
+            host.ended_tickets().add(log_out(&ticket, &bytes, host.now_ms()));
+            host.context.log_outs.changed.wake();
         }
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use relais_auth::UrlSignature;
-use relais_http::{RequestError, RequestHead, cookie};
+use relais_http::{Headers, RequestError, RequestHead};
 
 /// The credentials of a request, as it has them.
 #[derive(Clone, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub enum Credentials {
 }
 
 impl Credentials {
-    /// Takes the credentials from a request; `cookie_name` is that of the login cookie.
+    /// Takes the credentials from a request; `login_cookie` finds the login cookie in its fields.
     ///
     /// `Authorization` comes first, because the client adds it on purpose to this request.
     ///
@@ -27,7 +27,7 @@ impl Credentials {
     /// Status 400 for a malformed query.
     pub fn of(
         head: &RequestHead,
-        cookie_name: impl FnOnce() -> Option<String>,
+        login_cookie: impl FnOnce(&Headers) -> Option<&str>,
     ) -> Result<Self, RequestError> {
         if let Some(field) = head.headers.get("authorization") {
             return Ok(Self::Authorization(field.to_owned()));
@@ -41,8 +41,8 @@ impl Credentials {
         if !head.headers.has("cookie") {
             return Ok(Self::None);
         }
-        let found = cookie_name().and_then(|name| cookie::find(&head.headers, &name));
-        Ok(found.filter(|value| !value.is_empty()).map_or(Self::None, |v| Self::Cookie(v.into())))
+        let found = login_cookie(&head.headers);
+        Ok(found.map_or(Self::None, |value| Self::Cookie(value.to_owned())))
     }
 
     /// Whether they are part of the URL, which must not be passed on.

@@ -31,7 +31,7 @@ impl HttpContext {
     fn seen_by_browser(&self, headers: &Headers) -> Option<Lsn> {
         headers.get("cookie")?;
         let name = self.cookies.change_name()?;
-        cookie::find(headers, &name)?.parse().ok()
+        cookie::all(headers, &name).filter_map(|value| value.parse().ok()).max()
     }
 
     /// Adds the latest change that may be part of an answer.

@@ -2,7 +2,7 @@
 
 use relais_web::page::Asset;
 
-use super::page::asset_at;
+use super::page::ASSETS;
 
 /// A page that needs no session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +31,7 @@ impl PoolPage {
             "/-/login" => Self::Login,
             "/-/logout" => Self::Logout,
             "/-/metrics" => Self::Metrics,
-            path => Self::Asset(asset_at(path)?),
+            path => Self::Asset(Asset::find(&ASSETS, path)?),
         })
     }
 }

@@ -1,8 +1,8 @@
 //! The style and the script of the page, which are part of the program.
 
-use relais_web::page::{Asset, SHARED};
+use relais_web::page::Asset;
 
-/// What the page of a folder refers to beside [`SHARED`].
+/// What the page of a folder refers to beside the shared assets.
 pub const ASSETS: [Asset; 2] = [
     Asset {
         path: "/-/assets/page.css",
@@ -15,21 +15,3 @@ pub const ASSETS: [Asset; 2] = [
         content: include_str!("assets/page.js"),
     },
 ];
-
-/// Returns the asset at a path.
-pub fn asset_at(path: &str) -> Option<Asset> {
-    ASSETS.into_iter().chain(SHARED).find(|asset| asset.path == path)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn assets_are_found_by_their_paths_alone() {
-        let find = |path| asset_at(path).map(|asset| asset.content);
-        assert!(find("/-/assets/base.css").is_some_and(|css| css.contains("body")));
-        assert!(find("/-/assets/page.js").is_some_and(|js| js.contains("use strict")));
-        assert_eq!(asset_at("/-/assets/"), None);
-    }
-}

@@ -11,5 +11,5 @@ mod listing;
 mod order;
 mod search;
 
-pub use assets::asset_at;
+pub use assets::ASSETS;
 pub use browse::browse;
