@@ -36,7 +36,7 @@ impl<'a> EndedTickets<'a> {
     }
 
     /// Adds a row; false if it is there already, or others of its part are kept for longer.
-    pub fn add(self, row: LogOut) -> bool {
+    pub fn insert(self, row: LogOut) -> bool {
         if row.part >= PARTS {
             return false;
         }
@@ -132,24 +132,27 @@ mod tests {
         let words = words();
         let ended = EndedTickets::new(&words);
         assert!(!ended.contains("ann", &ticket(1)) && !ended.contains("ann", b""));
-        assert!(ended.add(row("ann", 1, 500)));
-        assert!(!ended.add(row("ann", 1, 500)), "it is there once");
+        assert!(ended.insert(row("ann", 1, 500)));
+        assert!(!ended.insert(row("ann", 1, 500)), "it is there once");
         assert!(ended.contains("ann", &ticket(1)));
         assert!(!ended.contains("ann", &ticket(2)) && !ended.contains("bob", &ticket(1)));
         assert_eq!(ended.rows(499), [row("ann", 1, 500)]);
         assert_eq!(ended.rows(500), []);
-        assert!(!ended.add(LogOut { part: PARTS, ..row("ann", 2, 500) }), "there is no such part");
+        assert!(
+            !ended.insert(LogOut { part: PARTS, ..row("ann", 2, 500) }),
+            "there is no such part"
+        );
     }
 
     #[test]
     fn a_later_log_out_displaces_the_first_of_its_part() {
         let words = words();
         let ended = EndedTickets::new(&words);
-        ended.add(row("bob", 0, 1));
+        ended.insert(row("bob", 0, 1));
         for n in 1..=40 {
-            assert!(ended.add(row("ann", n, 1_000 + n)));
+            assert!(ended.insert(row("ann", n, 1_000 + n)));
         }
-        assert!(!ended.add(row("ann", 1, 1_001)), "an older one does not come back");
+        assert!(!ended.insert(row("ann", 1, 1_001)), "an older one does not come back");
         assert!(ended.contains("bob", &ticket(0)), "the ticket of another user stays");
         let kept: Vec<u64> = (1..=40).filter(|n| ended.contains("ann", &ticket(*n))).collect();
         assert_eq!(kept, (9..=40).collect::<Vec<_>>());
@@ -170,11 +173,11 @@ mod tests {
         let tables: Vec<_> = (0..3).map(|_| words()).collect();
         let tables: Vec<_> = tables.iter().map(|words| EndedTickets::new(words)).collect();
         for n in 0..90 {
-            tables[usize::try_from(n % 3).unwrap()].add(row("ann", n, 1_000 + n * 7 % 90));
+            tables[usize::try_from(n % 3).unwrap()].insert(row("ann", n, 1_000 + n * 7 % 90));
         }
         for from in &tables {
             for to in &tables {
-                from.rows(0).into_iter().for_each(|row| _ = to.add(row));
+                from.rows(0).into_iter().for_each(|row| _ = to.insert(row));
             }
         }
         let sorted = |table: &EndedTickets<'_>| {
@@ -195,7 +198,7 @@ mod tests {
             for thread in 0..4 {
                 scope.spawn(move || {
                     for n in 0..8 {
-                        ended.add(row("ann", thread * 100 + n, 1_000));
+                        ended.insert(row("ann", thread * 100 + n, 1_000));
                     }
                 });
             }

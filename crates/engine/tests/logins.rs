@@ -363,7 +363,7 @@ fn a_ticket_is_refused_after_the_log_out() {
     };
     assert_eq!((check(&ticket), check(&other)), (None, None));
     let fields = Ticket::open(&ticket, &key(), key().cluster_id()).unwrap();
-    assert!(host.ended_tickets().add(log_out(&fields, &ticket, 0)));
+    assert!(host.ended_tickets().insert(log_out(&fields, &ticket, 0)));
     assert_eq!((check(&ticket), check(&other)), (Some(ErrorCode::BadTicket), None));
     // The master, which may not know of it, is not asked for another one.
     slave.set_generation(1);

@@ -31,7 +31,7 @@ impl LogOuts {
         let words = std::iter::repeat_with(AtomicU64::default).take(EndedTickets::WORDS).collect();
         let rows = file.read()?;
         let log_outs = Self { words, file: Mutex::new(file) };
-        rows.into_iter().for_each(|row| _ = log_outs.table().add(row));
+        rows.into_iter().for_each(|row| _ = log_outs.table().insert(row));
         Ok(log_outs)
     }
 
@@ -42,7 +42,8 @@ impl LogOuts {
 
     /// Adds rows, and writes the file; returns those that were not known.
     fn add(&self, rows: &[LogOut], now_ms: u64) -> Vec<LogOut> {
-        let new: Vec<LogOut> = rows.iter().copied().filter(|row| self.table().add(*row)).collect();
+        let new: Vec<LogOut> =
+            rows.iter().copied().filter(|row| self.table().insert(*row)).collect();
         if !new.is_empty() {
             let file = self.file.lock();
             // Under the lock, so that no older table replaces a newer one.

@@ -29,7 +29,7 @@ impl SharedLogOuts {
     pub fn open(own: &MetadataFolder, table: EndedTickets<'_>) -> io::Result<Self> {
         let file = LogOutFile::new(own.path(FILE));
         let rows = file.read().map_err(io::Error::other)?;
-        rows.into_iter().for_each(|row| _ = table.add(row));
+        rows.into_iter().for_each(|row| _ = table.insert(row));
         Ok(Self { file, changed: Waker::new()? })
     }
 }

@@ -62,7 +62,7 @@ impl LogOutRelay {
 
     /// Takes log-outs that the master knows.
     pub fn receive(&self, rows: Vec<LogOut>) {
-        rows.iter().for_each(|row| _ = self.table().add(*row));
+        rows.iter().for_each(|row| _ = self.table().insert(*row));
         self.known.lock().extend(rows);
         self.context.log_outs.changed.wake();
     }

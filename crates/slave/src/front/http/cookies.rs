@@ -146,7 +146,7 @@ impl Cookies {
     pub fn end(&self, cookie: &str) {
         let host = &self.service.host;
         if let Some((bytes, ticket)) = self.ticket(cookie) {
-            host.ended_tickets().add(log_out(&ticket, &bytes, host.now_ms()));
+            host.ended_tickets().insert(log_out(&ticket, &bytes, host.now_ms()));
             host.context.log_outs.changed.wake();
         }
     }
