@@ -81,6 +81,11 @@ pub trait StreamSource: Send + Sync {
     /// Returns the servers that may have the content, each with its addresses.
     fn servers(&self) -> Vec<Vec<SocketAddr>>;
 
+    /// Returns the most bytes of one request, after the first one.
+    fn longest_request(&self) -> u64 {
+        u64::MAX
+    }
+
     /// Opens a session with the server of this index.
     ///
     /// It does not wait for a free slot, and does not retry.

@@ -45,13 +45,21 @@ struct Claim {
 }
 
 /// The claims of all streams.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ClaimTable {
     /// In the order of the requests of each stream.
     claims: Vec<Claim>,
     rates: Vec<(StreamId, StreamRate)>,
     /// Bytes that were received by all streams.
     pub moved: u64,
+    /// Most bytes of a claim.
+    pub longest: u64,
+}
+
+impl Default for ClaimTable {
+    fn default() -> Self {
+        Self { claims: Vec::new(), rates: Vec::new(), moved: 0, longest: u64::MAX }
+    }
 }
 
 impl ClaimTable {
@@ -129,7 +137,7 @@ impl ClaimTable {
             (WORK_OF_ONE, unclaimed)
         };
         let work = rate.map_or(2 * STRIPED_FROM, |rate| rate.saturating_mul(time) / 1000);
-        work.min(share).max(SMALLEST)
+        work.min(share).max(SMALLEST).min(self.longest)
     }
 
     /// Takes bytes from the claim that would end last, for a stream without a claim.
@@ -151,11 +159,11 @@ impl ClaimTable {
         } else {
             (claim.position + kept).next_multiple_of(PIECE)
         };
-        let range = start..claim.end;
+        let range = start.max(claim.end.saturating_sub(self.longest))..claim.end;
         if range.is_empty() {
             return None;
         }
-        self.claims[at].end = start;
+        self.claims[at].end = range.start;
         self.insert(thief, range.clone(), now);
         Some(range)
     }
@@ -278,5 +286,13 @@ mod tests {
         // A stream that stalls loses all.
         assert_eq!(table.steal(StreamId(1), at(start, 60_000)), Some(2 * PIECE..8 * PIECE));
         assert_eq!(table.advance(StreamId(0), 0, 0, at(start, 60_000)), 2 * PIECE);
+        // A claim may have a bound.
+        let mut table = two(start, [PIECE, PIECE]);
+        table.finish(StreamId(1), 8 * PIECE);
+        table.longest = PIECE;
+        assert_eq!(table.steal(StreamId(1), now), Some(7 * PIECE..8 * PIECE));
+        table.add(StreamId(2), now);
+        let claimed = table.claim(StreamId(2), (&Ranges::new(), SIZE), false, now);
+        assert_eq!(claimed, Some(8 * PIECE..9 * PIECE));
     }
 }

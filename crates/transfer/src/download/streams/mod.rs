@@ -9,6 +9,7 @@
 
 mod claims;
 mod control;
+mod plan;
 mod rate;
 mod requests;
 mod set;
@@ -16,5 +17,7 @@ mod worker;
 
 pub(super) use claims::{STRIPED_FROM, StreamId};
 pub(super) use control::StreamControl;
+pub(super) use plan::{Line, streams_at_once};
+pub(super) use rate::per_second;
 pub(super) use requests::StreamRequests;
 pub(super) use set::{NextClaim, ReceivedBytes, StreamSet};

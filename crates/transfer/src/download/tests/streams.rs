@@ -202,3 +202,40 @@ fn a_resume_fetches_what_is_missing_and_skips_holes() {
     let fetched = run.expect(&model);
     assert_eq!((fetched.bytes_moved, fetched.resumed_from), (model.size() - 4 * MIB, 4 * MIB));
 }
+
+#[test]
+fn a_server_is_cut_after_each_frame() {
+    let model = Model::new(bytes(STRIPED_FROM + 4 * MIB + 77), 2 * 1024 * 1024);
+    // The first request of a download, and the next one.
+    let mut sent = model.answer(&request(0, STRIPED_FROM));
+    sent.extend(model.answer(&request(STRIPED_FROM, u64::MAX)));
+    // The servers wait most of the time, so many downloads run at once.
+    std::thread::scope(|scope| {
+        for (n, cut) in frame_ends(&sent).into_iter().enumerate() {
+            let model = &model;
+            scope.spawn(move || {
+                let cut_model = model.clone();
+                let answer = move |request: &Request| cut_model.answer(request);
+                let (ending, honest) = (Server::paced(SLOW, [cut, cut], answer), slow(model));
+                let servers = [[&ending, &honest], [&honest, &ending]];
+                run(&servers[n % 2], 8).expect(model);
+            });
+        }
+    });
+}
+
+fn request(offset: u64, length: u64) -> Request {
+    let if_match = IfMatch::Any;
+    Request::Get(relais_proto::GetRequest { path: path(), offset, length, if_match })
+}
+
+/// Returns where each frame ends.
+fn frame_ends(sent: &[u8]) -> Vec<usize> {
+    let (mut at, mut ends) = (0, Vec::new());
+    while at < sent.len() {
+        let length = u32::from_be_bytes(sent[at..at + 4].try_into().unwrap());
+        at += relais_proto::HEADER_LEN + usize::try_from(length).unwrap();
+        ends.push(at);
+    }
+    ends
+}
