@@ -20,7 +20,7 @@ use crate::outcome::TransferredFile;
 use crate::progress_bar::TransferBar;
 use crate::shell::Shell;
 use crate::transfer_log::{DownloadRecord, LogHandle, TransferTask, part_name};
-use crate::transfer_progress::{TransferProgress, lost_text};
+use crate::transfer_progress::{TransferProgress, damaged_text, lost_text};
 use crate::{Failure, Result};
 
 /// One file to fetch.
@@ -104,7 +104,7 @@ pub fn receive_to_output(shell: &mut Shell, path: &TreePath) -> Result<Transferr
     shell.session.connect()?;
     let (mut out, output) = (0, &mut shell.output);
     let mut progress =
-        StreamProgress { notices: shell.notices.clone(), interrupt: shell.interrupt.clone() };
+        StreamProgress { path, notices: shell.notices.clone(), interrupt: shell.interrupt.clone() };
     let mut sink = |bytes: &[u8]| {
         output.content(bytes)?;
         out += bytes.len() as u64;
@@ -121,16 +121,21 @@ pub fn receive_to_output(shell: &mut Shell, path: &TreePath) -> Result<Transferr
 }
 
 /// Notices about servers during a stream.
-struct StreamProgress {
+struct StreamProgress<'a> {
+    path: &'a TreePath,
     notices: Notices,
     interrupt: Interrupt,
 }
 
-impl Progress for StreamProgress {
+impl Progress for StreamProgress<'_> {
     fn moved(&mut self, _: SocketAddr, to: SocketAddr, at: u64) {
         if let Some(gone) = self.notices.take_lost() {
             say!(self.notices, "{}", lost_text(gone.addr, &gone.why, to, at));
         }
+    }
+
+    fn damaged(&mut self, from: SocketAddr, pieces: u64) {
+        say!(self.notices, "{}", damaged_text(from, pieces, self.path));
     }
 
     fn interrupted(&self) -> bool {

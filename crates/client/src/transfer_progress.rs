@@ -106,11 +106,7 @@ impl Progress for TransferProgress<'_> {
     }
 
     fn damaged(&mut self, from: SocketAddr, pieces: u64) {
-        say!(
-            self.notices,
-            "warning: {from} sent {pieces} damaged piece(s) of {}; fetching them again",
-            self.name
-        );
+        say!(self.notices, "{}", damaged_text(from, pieces, &self.name));
     }
 
     fn checkpoint(&mut self, state: &Resume) {
@@ -122,6 +118,11 @@ impl Progress for TransferProgress<'_> {
     fn interrupted(&self) -> bool {
         self.interrupt.is_raised()
     }
+}
+
+/// Names the server that sent damaged pieces.
+pub fn damaged_text(from: SocketAddr, pieces: u64, name: &dyn std::fmt::Display) -> String {
+    format!("warning: {from} sent {pieces} damaged piece(s) of {name}; fetching them again")
 }
 
 /// Says that a transfer resumes at another server.

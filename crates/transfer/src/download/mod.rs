@@ -14,11 +14,13 @@ mod blocks;
 mod content;
 mod hashing;
 mod intake;
+mod ordered;
 mod requests;
 mod retry_loop;
 mod state;
 mod stream;
 mod streams;
+mod striping;
 #[cfg(test)]
 mod tests;
 mod verify;

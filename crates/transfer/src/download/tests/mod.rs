@@ -4,6 +4,7 @@
 mod cuts;
 mod damage;
 mod lies;
+mod ordered;
 mod redirects;
 mod streams;
 mod whole;
