@@ -1,12 +1,14 @@
 //! Fetches contents from other slaves: several at once, each verified and synced to the disk.
 //!
-//! Small contents share connections, see [`SmallFetches`]. A larger one occupies a thread.
+//! Small contents share connections, see [`SmallFetches`]. A larger one occupies a thread. Several
+//! holders send parts of it if one of them does not fill the line, see [`super::holder_streams`].
 //!
 //! A partial file is kept while this process lives, and resumed from any slave that has the
 //! content. The replica decides from which folder a content is fetched, and whether it is still
 //! wanted.
 
 use std::io;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
@@ -17,7 +19,7 @@ use relais_cluster::PIPELINED;
 use relais_cluster::replica::{FetchFault, MissingContent};
 use relais_net::tls::Dialer;
 use relais_os::{Mailbox, MailboxSender};
-use relais_proto::{FileTime, FolderId, Lsn, PeerSlave};
+use relais_proto::{FileTime, FolderId, Lsn, PeerSlave, TreePath};
 use relais_storage::{FetchFailure, FetchResult, FetchedFile, StagedName, Staging};
 use relais_transfer::download::download;
 use relais_transfer::{Progress, Ranges, Resume, TransferError};
@@ -118,7 +120,7 @@ fn catch_panic<T>(fetch: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(fetch)).ok()
 }
 
-fn run_worker(context: &FetchContext, results: &MailboxSender<FetchResult>) {
+fn run_worker(context: &Arc<FetchContext>, results: &MailboxSender<FetchResult>) {
     let mut peer = None;
     loop {
         let Ok(FetchJob { put, missing, from }) = context.jobs.lock().recv() else { return };
@@ -136,7 +138,7 @@ fn run_worker(context: &FetchContext, results: &MailboxSender<FetchResult>) {
 }
 
 fn run_small_worker(
-    context: &FetchContext,
+    context: &Arc<FetchContext>,
     staging: &Staging,
     jobs: &SmallJobs,
     results: &MailboxSender<FetchResult>,
@@ -153,7 +155,7 @@ fn run_small_worker(
 }
 
 fn fetch_one(
-    context: &FetchContext,
+    context: &Arc<FetchContext>,
     peer: &mut Option<PeerConnection>,
     put: Lsn,
     missing: &MissingContent,
@@ -175,10 +177,11 @@ fn fetch_one(
         version: Some(put),
         good: Ranges::new(),
     });
-    let mut sessions = FolderSessions { context, peer, put, from, failed: false };
-    let mut checkpoint = LastCheckpoint(None);
-    let fetched = match download(&mut sessions, &missing.path, &part, Some(resume), &mut checkpoint)
-    {
+    let holders = &missing.holders;
+    let mut sessions = FolderSessions { context, peer, put, from, holders, failed: false };
+    let mut progress = FetchProgress { path: &missing.path, checkpoint: None };
+    let result = download(&mut sessions, &missing.path, &part, Some(resume), &mut progress);
+    let fetched = match result {
         Ok(fetched) => fetched,
         Err(TransferError::Local { error, what }) => {
             context.staging.discard(&name);
@@ -186,7 +189,7 @@ fn fetch_one(
         }
         Err(e) => {
             debug!("cannot fetch {} from folder {from}: {e}", missing.path);
-            match checkpoint.0.filter(|_| e.can_resume_download()) {
+            match progress.checkpoint.filter(|_| e.can_resume_download()) {
                 Some(resume) => keep_partial(context, put, resume),
                 None => context.staging.discard(&name),
             }
@@ -219,12 +222,19 @@ fn keep_partial(context: &FetchContext, put: Lsn, resume: Resume) {
     partials.insert(put, resume);
 }
 
-/// Keeps the last checkpoint, from which a later fetch resumes.
-struct LastCheckpoint(Option<Resume>);
+/// Keeps the last checkpoint, from which a later fetch resumes, and logs damaged pieces.
+struct FetchProgress<'a> {
+    path: &'a TreePath,
+    checkpoint: Option<Resume>,
+}
 
-impl Progress for LastCheckpoint {
+impl Progress for FetchProgress<'_> {
     fn checkpoint(&mut self, state: &Resume) {
-        self.0 = Some(state.clone());
+        self.checkpoint = Some(state.clone());
+    }
+
+    fn damaged(&mut self, from: SocketAddr, pieces: u64) {
+        warn!("{from} sent {pieces} damaged piece(s) of {}; fetching them again", self.path);
     }
 }
 

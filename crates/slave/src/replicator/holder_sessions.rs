@@ -1,9 +1,9 @@
 //! Sessions with other slaves, of which contents are fetched, and what the fetching threads share.
 
 use std::collections::HashMap;
-use std::error::Error;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use log::debug;
@@ -14,8 +14,9 @@ use relais_net::Connection;
 use relais_net::tls::Dialer;
 use relais_proto::{FolderId, Lsn, PeerSlave, Request, SlaveId};
 use relais_storage::Staging;
-use relais_transfer::{Resume, Sessions, TransferError};
+use relais_transfer::{Fault, Resume, Sessions, StreamSource, TransferError};
 
+use super::holder_streams::HolderStreams;
 use crate::peer_login::connect_as_peer;
 
 /// An order to fetch one content.
@@ -50,11 +51,13 @@ pub(super) struct PeerConnection {
 ///
 /// A folder whose slave fails is not tried again for the same content.
 pub(super) struct FolderSessions<'a> {
-    pub context: &'a FetchContext,
+    pub context: &'a Arc<FetchContext>,
     pub peer: &'a mut Option<PeerConnection>,
     /// The latest put whose content is wanted.
     pub put: Lsn,
     pub from: FolderId,
+    /// Folders that have the content, as far as known.
+    pub holders: &'a [FolderId],
     pub failed: bool,
 }
 
@@ -82,6 +85,14 @@ impl Sessions for FolderSessions<'_> {
         }
         self.failed = true;
     }
+
+    fn abandon(&mut self) {
+        *self.peer = None;
+    }
+
+    fn streams(&mut self) -> Option<Arc<dyn StreamSource>> {
+        Some(Arc::new(HolderStreams::new(self.context, self.put, self.from, self.holders)))
+    }
 }
 
 impl FolderSessions<'_> {
@@ -96,7 +107,7 @@ impl FolderSessions<'_> {
             .collect();
         let mut why = "no slave of that folder is known".to_owned();
         for addr in peers.iter().flat_map(|peer| &peer.addrs) {
-            match self.open(*addr) {
+            match self.context.connect(*addr) {
                 Ok(connection) => {
                     return Ok(PeerConnection {
                         folder: self.from,
@@ -110,10 +121,13 @@ impl FolderSessions<'_> {
         }
         Err(TransferError::Unreachable(why))
     }
+}
 
-    fn open(&self, addr: SocketAddr) -> Result<Connection, Box<dyn Error>> {
-        let FetchContext { slave, key_file, dialer, .. } = self.context;
-        let key = ClusterKey::load(key_file)?.ok_or("there is no cluster key")?;
-        connect_as_peer(dialer, addr, *slave, &key).map_err(|fault| fault.to_string().into())
+impl FetchContext {
+    /// Opens a session with the slave at `addr`.
+    pub fn connect(&self, addr: SocketAddr) -> Result<Connection, Fault> {
+        let key = ClusterKey::load(&self.key_file).map_err(|e| Fault::Lost(e.to_string()))?;
+        let key = key.ok_or_else(|| Fault::Lost("there is no cluster key".to_owned()))?;
+        connect_as_peer(&self.dialer, addr, self.slave, &key)
     }
 }

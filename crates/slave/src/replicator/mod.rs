@@ -8,6 +8,7 @@ mod catalog_writer;
 pub mod fetch;
 mod hasher;
 mod holder_sessions;
+mod holder_streams;
 mod link;
 pub mod local_coordinator;
 mod log_out_relay;

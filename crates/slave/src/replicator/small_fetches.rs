@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use log::{debug, warn};
 use relais_cluster::replica::FetchFault;
@@ -26,7 +27,7 @@ const SYNC_TOGETHER: usize = 8;
 
 /// The contents that one thread fetches from one folder.
 pub(super) struct SmallFetches<'a> {
-    context: &'a FetchContext,
+    context: &'a Arc<FetchContext>,
     /// Of this thread alone, see [`Staging::sync_all`].
     staging: &'a Staging,
     jobs: &'a SmallJobs,
@@ -43,7 +44,7 @@ pub(super) struct SmallFetches<'a> {
 
 impl<'a> SmallFetches<'a> {
     pub fn new(
-        context: &'a FetchContext,
+        context: &'a Arc<FetchContext>,
         staging: &'a Staging,
         jobs: &'a SmallJobs,
         results: &'a MailboxSender<FetchResult>,
@@ -56,7 +57,7 @@ impl<'a> SmallFetches<'a> {
     /// Fetches all that waits.
     pub fn run(&mut self, peer: &mut Option<PeerConnection>) {
         let (context, put, from) = (self.context, self.seen, self.from);
-        let mut sessions = FolderSessions { context, peer, put, from, failed: false };
+        let mut sessions = FolderSessions { context, peer, put, from, holders: &[], failed: false };
         if let Err(e) = pipeline::run(&mut sessions, self) {
             debug!("cannot fetch {} contents from folder {from}: {e}", self.requested.len());
             // The others would fail in the same way, each after its own attempt to connect.
