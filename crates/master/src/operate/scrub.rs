@@ -13,7 +13,7 @@ use crate::core::Core;
 use crate::linked_slaves::LinkedSlave;
 
 /// Time between two checks of the slaves' reports.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Shortest time between two lines about one slave.
 const PRINT_EVERY: Duration = Duration::from_secs(2);
 /// A line comes after this time even if nothing has changed.

@@ -8,7 +8,7 @@ use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
@@ -89,6 +89,7 @@ impl MasterLink {
             number: 0,
             peers: Vec::new(),
             scrubs: None,
+            sending: None,
             retries: None,
             id_conflict: IdConflict::default(),
             generation: GenerationFile::open(&context.own.folder)?,
@@ -145,6 +146,8 @@ struct LinkThread {
     peers: Vec<PeerSlave>,
     /// Number of the master's last scrub order; none before the first message.
     scrubs: Option<u64>,
+    /// Takes what the sending thread of the current link is given.
+    sending: Option<Sender<Outgoing>>,
     /// Number of the master's last order to retry; none before the first message.
     retries: Option<u64>,
     /// Whether the master reports that another slave has the ids of this one.
@@ -267,11 +270,12 @@ impl LinkThread {
         self.number += 1;
         self.peers.clear();
         let (sender, queue) = channel();
+        self.sending = Some(sender.clone());
         self.uploads.link_began();
         self.outgoing.begin(self.number, move |messages| {
             for message in messages {
                 // The thread that sends has ended, which it reports itself.
-                let _ = sender.send(message);
+                let _ = sender.send(Outgoing::Message(message));
             }
         });
         self.log_outs.link_began();
@@ -297,7 +301,7 @@ impl LinkThread {
             let sender = std::thread::Builder::new().name("heartbeats".to_owned());
             let sender = sender.spawn_scoped(scope, send).map_err(|e| e.to_string())?;
             let read_result = self.read_messages(&mut connection);
-            drop(reader_end);
+            drop((reader_end, self.sending.take()));
             match (read_result, sender.join()) {
                 (_, Ok(Err(e))) => Err(e.to_string()),
                 (Err(e), _) => Err(e.to_string()),
@@ -341,6 +345,8 @@ impl LinkThread {
                 // Orders from before this slave connected do not concern it.
                 if self.scrubs.replace(scrubs).is_some_and(|before| scrubs > before) {
                     self.events.send(LinkEvent::Scrub(scrubs));
+                    // Without the thread the link is about to end.
+                    let _ = self.sending.as_ref().map(|to| to.send(Outgoing::ScrubOrdered(scrubs)));
                 }
                 if self.retries.replace(retries).is_some_and(|before| retries > before) {
                     self.events.send(LinkEvent::Retry);
@@ -408,20 +414,30 @@ impl Drop for LinkShutdown {
     }
 }
 
+/// What the sending thread of a link is given.
+enum Outgoing {
+    Message(LinkMessage),
+    /// The master has ordered a scrub with this number.
+    ScrubOrdered(u64),
+}
+
 /// Sends queued messages, and a heartbeat each second.
 ///
-/// A heartbeat that reports the slave as ready is sent at once.
+/// A heartbeat that reports the slave as ready, or the end of a scrub, is sent at once.
 fn send(
     mut connection: Connection,
-    queue: &Receiver<LinkMessage>,
+    queue: &Receiver<Outgoing>,
     context: &SlaveContext,
     stop: &AtomicBool,
 ) -> io::Result<()> {
     let mut heartbeats =
         HeartbeatSource { context, reader: CatalogReader::new(&context.own.folder) };
-    let (mut next, mut ready) = (Instant::now(), false);
+    let (mut next, mut ready, mut scrub) = (Instant::now(), false, None);
     while !stop.load(Ordering::Relaxed) {
         let now = Instant::now();
+        if scrub.take_if(|order| heartbeats.has_scrubbed(*order)).is_some() {
+            next = now;
+        }
         if now >= next || !ready && context.scoreboard.alive_workers() > 0 && heartbeats.is_fit() {
             let heartbeat = heartbeats.compose();
             ready = heartbeat.state == SlaveState::InService
@@ -434,12 +450,15 @@ fn send(
         }
         connection.flush()?;
         let wait = next.saturating_duration_since(Instant::now());
-        match queue.recv_timeout(if ready { wait } else { wait.min(POLL_INTERVAL) }) {
-            Ok(message) => {
-                connection.queue_link(&message);
+        let wait = if ready { wait } else { wait.min(POLL_INTERVAL) };
+        match queue.recv_timeout(scrub.map_or(wait, |_| wait.min(SCRUB_INTERVAL))) {
+            Ok(first) => {
                 // Queued messages are sent in one call.
-                for message in queue.try_iter().take(AT_ONCE) {
-                    connection.queue_link(&message);
+                for outgoing in std::iter::once(first).chain(queue.try_iter().take(AT_ONCE)) {
+                    match outgoing {
+                        Outgoing::Message(message) => connection.queue_link(&message),
+                        Outgoing::ScrubOrdered(order) => scrub = Some(order),
+                    }
                 }
             }
             Err(RecvTimeoutError::Timeout) => {}
@@ -454,6 +473,8 @@ fn send(
 
 /// Most messages that are sent in one system call.
 const AT_ONCE: usize = 256;
+/// Interval of checks for the end of a scrub.
+const SCRUB_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Makes the heartbeats of one link.
 struct HeartbeatSource<'a> {
@@ -466,6 +487,11 @@ impl HeartbeatSource<'_> {
     fn is_fit(&mut self) -> bool {
         !self.context.scoreboard.is_catalog_writer_stalled()
             && self.query(CatalogStore::is_fit).unwrap_or(false)
+    }
+
+    /// Whether the scrub with this number, or a later one, has read all files.
+    fn has_scrubbed(&mut self, order: u64) -> bool {
+        self.query(CatalogStore::scrub).is_some_and(|scrub| scrub.order >= order && scrub.done)
     }
 
     /// Queries the catalogue; none if it cannot be read.

@@ -195,7 +195,7 @@ impl ReplicaDriver {
     /// Returns the time of the next tick.
     #[must_use]
     pub fn due(&self) -> Instant {
-        self.last_tick + TICK
+        if self.scrubber.has_unrecorded_end() { self.last_tick } else { self.last_tick + TICK }
     }
 
     /// Returns whether the sweeper has something to do since the last call.

@@ -128,9 +128,18 @@ impl Scrubber {
         Ok(())
     }
 
+    /// Returns whether the end has to be recorded, for which an operator waits.
+    pub fn has_unrecorded_end(&self) -> bool {
+        let is_recorded = |(_, recorded): (Instant, Scrub)| {
+            recorded.done && recorded.order == self.progress.order
+        };
+        self.progress.done && !self.recorded.is_some_and(is_recorded)
+    }
+
     /// Records the progress for the heartbeats.
     pub fn record(&mut self, store: &CatalogStore) -> Result<(), CatalogError> {
-        if self.recorded.is_some_and(|(at, _)| at.elapsed() < RECORD_INTERVAL) {
+        let is_early = self.recorded.is_some_and(|(at, _)| at.elapsed() < RECORD_INTERVAL);
+        if is_early && !self.has_unrecorded_end() {
             return Ok(());
         }
         for put in std::mem::take(&mut self.repairing) {
