@@ -15,6 +15,7 @@ mod docs;
 mod document_commands;
 mod failover;
 mod fairness;
+mod frame_cuts;
 mod ftp;
 mod get;
 mod hostile;

@@ -1,5 +1,6 @@
 //! Downloads by several streams: shared between slaves, and slaves that fail during them.
 
+use std::fs;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -165,4 +166,78 @@ fn a_killed_client_resumes_a_striped_get() {
     assert!(resumed > 0, "{json}");
     let fetched = total(&cluster);
     assert!(fetched < SIZE - resumed + 16 * MIB, "{fetched} bytes after {resumed}");
+}
+
+/// Starts two slow slaves with the file `f`, and a third one that has missed its put.
+///
+/// Returns once both send it to the third one.
+fn fetching(bytes: &[u8]) -> Cluster {
+    let mut cluster = Cluster::of(3).proxied().start();
+    cluster.wait_in_service(3);
+    cluster.slaves[2].program.kill();
+    let client = cluster.client();
+    fs::write(client.folder().join("f"), bytes).unwrap();
+    client.run(&["--copies", "2", "-c", "put f"]).ok();
+    (0..2).for_each(|n| proxy(&cluster, n).throttle(Some(RATE)));
+    total(&cluster);
+    cluster.restart_slave(2);
+    eventually(SOON, "both slaves send content", || {
+        (0..2).all(|n| proxy(&cluster, n).content_bytes() > MIB).then_some(())
+    });
+    cluster
+}
+
+/// Waits until the third slave has the file.
+#[track_caller]
+fn wait_fetched(cluster: &Cluster, bytes: &[u8]) {
+    let file = cluster.slaves[2].root.join("f");
+    let is_there = || fs::metadata(&file).is_ok().then_some(());
+    eventually(SOON, "the third slave has the file", is_there);
+    assert!(fs::read(&file).unwrap() == bytes);
+}
+
+#[test]
+fn several_slaves_serve_one_fetch() {
+    let bytes = bytes();
+    let cluster = fetching(&bytes);
+    wait_fetched(&cluster, &bytes);
+    assert!(total(&cluster) < SIZE + SIZE / 4, "content was fetched twice");
+}
+
+#[test]
+fn a_holder_is_killed_during_a_striped_fetch() {
+    let bytes = bytes();
+    for n in 0..2 {
+        let mut cluster = fetching(&bytes);
+        cluster.slaves[n].program.kill();
+        wait_fetched(&cluster, &bytes);
+    }
+}
+
+#[test]
+fn a_holder_is_stopped_during_a_striped_fetch() {
+    let bytes = bytes();
+    for n in 0..2 {
+        let cluster = fetching(&bytes);
+        cluster.slaves[n].program.signal_group(Signal::SIGSTOP);
+        wait_fetched(&cluster, &bytes);
+        cluster.slaves[n].program.signal_group(Signal::SIGCONT);
+    }
+}
+
+#[test]
+fn a_holder_that_sends_damaged_bytes_is_named() {
+    let bytes = bytes();
+    let cluster = fetching(&bytes);
+    // A bit of each connection that is open has to come.
+    for n in 0..2 {
+        let sent = proxy(&cluster, n).content_bytes();
+        proxy(&cluster, n).fault_at_content(sent + 2 * MIB, Fault::FlipBit);
+    }
+    wait_fetched(&cluster, &bytes);
+    let log = cluster.slaves[2].program.stderr.text();
+    for slave in &cluster.slaves[..2] {
+        let warning = format!("{} sent 1 damaged piece", slave.public());
+        assert!(log.contains(&warning), "{log}");
+    }
 }

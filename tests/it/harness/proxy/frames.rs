@@ -70,6 +70,8 @@ pub struct FrameFilter {
     /// Bytes of the header that were sent because a fault struck inside it.
     head_sent: usize,
     left: usize,
+    /// Number of frames whose header has passed.
+    frames: u64,
     /// Whether the frame's payload is content.
     inside: bool,
     content: u64,
@@ -88,6 +90,7 @@ impl FrameFilter {
             head: Vec::new(),
             head_sent: 0,
             left: 0,
+            frames: 0,
             inside: false,
             content: 0,
             flip_content: false,
@@ -101,6 +104,7 @@ impl FrameFilter {
         out.extend_from_slice(&self.head[self.head_sent..]);
         self.head.clear();
         self.head_sent = 0;
+        self.frames += 1;
     }
 
     fn parse_head(&mut self) -> u8 {
@@ -179,6 +183,9 @@ impl FrameFilter {
                 // Before the header, so that no byte of the frame passes. A bit is flipped inside
                 // content.
                 lane.content_fault = None;
+                return (at, Some(fault));
+            }
+            if let Some((_, fault)) = lane.frame_fault.take_if(|(n, _)| *n == self.frames) {
                 return (at, Some(fault));
             }
             if let Some(fault) =

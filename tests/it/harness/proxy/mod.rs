@@ -7,7 +7,7 @@ mod frames;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use relais_proto::HEADER_LEN;
@@ -33,6 +33,8 @@ struct DirectionState {
     content_fault: Option<(u64, Fault)>,
     /// A fault after this many bytes of any kind.
     fault: Option<(u64, Fault)>,
+    /// A fault after this many whole frames of one connection.
+    frame_fault: Option<(u64, Fault)>,
     /// A fault before the next `Committed`.
     answer_fault: Option<Fault>,
     /// Bytes of content that passed, on all connections.
@@ -52,8 +54,8 @@ struct ProxyState {
     /// No byte passes on any connection, old or new.
     frozen: bool,
     refusing: bool,
-    /// Both ends of each connection, with a token that its two threads hold.
-    open: Vec<(TcpStream, Arc<()>)>,
+    /// Both ends of each connection, which its two threads hold: the end of both closes it.
+    open: Vec<Weak<[TcpStream; 2]>>,
     closed: bool,
 }
 
@@ -143,6 +145,19 @@ impl Proxy {
         (state.up.fault, state.struck) = (Some((n, fault)), 0);
     }
 
+    /// Arms a fault after `n` frames from the server, before the next one, on the first connection
+    /// that gets there.
+    pub fn fault_after_reply(&self, n: u64, fault: Fault) {
+        let mut state = self.shared.lock();
+        (state.down.frame_fault, state.struck) = (Some((n, fault)), 0);
+    }
+
+    /// Arms a fault after `n` frames from the client, as [`Proxy::fault_after_reply`].
+    pub fn fault_after_request(&self, n: u64, fault: Fault) {
+        let mut state = self.shared.lock();
+        (state.up.frame_fault, state.struck) = (Some((n, fault)), 0);
+    }
+
     /// Arms a fault after `n` bytes of uploaded content, on the first connection that gets there.
     pub fn fault_at_data(&self, n: u64, fault: Fault) {
         let mut state = self.shared.lock();
@@ -161,6 +176,7 @@ impl Proxy {
         for direction in [Direction::Up, Direction::Down] {
             let lane = state.lane(direction);
             (lane.content_fault, lane.fault, lane.answer_fault) = (None, None, None);
+            lane.frame_fault = None;
         }
     }
 
@@ -213,13 +229,12 @@ impl Proxy {
     /// the next connection.
     pub fn cut_all(&self) {
         let open: Vec<_> = self.shared.lock().open.drain(..).collect();
-        for (stream, _) in &open {
-            let _ = stream.shutdown(Shutdown::Both);
+        for ends in open.iter().filter_map(Weak::upgrade) {
+            ends.iter().for_each(|end| drop(end.shutdown(Shutdown::Both)));
         }
         self.release();
-        let moving: Vec<_> = open.into_iter().map(|(_, moving)| Arc::downgrade(&moving)).collect();
         eventually(SOON, "the cut connections have ended", || {
-            moving.iter().all(|m| m.strong_count() == 0).then_some(())
+            open.iter().all(|ends| ends.strong_count() == 0).then_some(())
         });
     }
 
@@ -259,28 +274,25 @@ fn accept(listener: &TcpListener, shared: &Arc<ProxyShared>) {
             if state.refusing { None } else { state.target }
         };
         let Some(server) = target.and_then(|t| TcpStream::connect(t).ok()) else { continue };
-        let moving = Arc::new(());
         for stream in [&client, &server] {
             let _ = stream.set_nodelay(true);
-            shared.lock().open.push((stream.try_clone().unwrap(), Arc::clone(&moving)));
         }
-        let (c, s, of) =
-            (client.try_clone().unwrap(), server.try_clone().unwrap(), Arc::clone(shared));
-        let up = Arc::clone(&moving);
-        std::thread::spawn(move || {
-            let _moving = up;
-            pump(&of, c, s, FrameFilter::new(Direction::Up));
-        });
-        let of = Arc::clone(shared);
-        std::thread::spawn(move || {
-            let _moving = moving;
-            pump(&of, server, client, FrameFilter::new(Direction::Down));
-        });
+        let ends = Arc::new([client, server]);
+        let mut state = shared.lock();
+        state.open.retain(|ends| ends.strong_count() > 0);
+        state.open.push(Arc::downgrade(&ends));
+        drop(state);
+        for (direction, [from, to]) in [(Direction::Up, [0, 1]), (Direction::Down, [1, 0])] {
+            let (of, ends) = (Arc::clone(shared), Arc::clone(&ends));
+            std::thread::spawn(move || {
+                pump(&of, &ends[from], &ends[to], FrameFilter::new(direction));
+            });
+        }
     }
 }
 
 /// Sends bytes; in twenty steps a second if there is a rate limit.
-fn send(to: &mut TcpStream, bytes: &[u8], rate: Option<u64>) -> std::io::Result<()> {
+fn send(mut to: &TcpStream, bytes: &[u8], rate: Option<u64>) -> std::io::Result<()> {
     let Some(rate) = rate else { return to.write_all(bytes) };
     let step = usize::try_from(rate / 20).unwrap().max(1);
     bytes.chunks(step).try_for_each(|chunk| {
@@ -290,7 +302,7 @@ fn send(to: &mut TcpStream, bytes: &[u8], rate: Option<u64>) -> std::io::Result<
 }
 
 /// Forwards bytes in one direction until the end, or until a fault closes the connection.
-fn pump(shared: &ProxyShared, mut from: TcpStream, mut to: TcpStream, mut filter: impl ByteFilter) {
+fn pump(shared: &ProxyShared, mut from: &TcpStream, to: &TcpStream, mut filter: impl ByteFilter) {
     let mut buffer = [0; 64 * 1024];
     while let Ok(n) = from.read(&mut buffer) {
         shared.wait_thawed();
@@ -304,7 +316,7 @@ fn pump(shared: &ProxyShared, mut from: TcpStream, mut to: TcpStream, mut filter
             let (taken, fault) = filter.pass(shared, rest, &mut out);
             rest = &rest[taken..];
             let rate = filter.rate(shared);
-            if send(&mut to, &out, rate).is_err() {
+            if send(to, &out, rate).is_err() {
                 let _ = from.shutdown(Shutdown::Both);
                 return;
             }
