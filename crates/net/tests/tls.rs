@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use relais_net::tls::{
     ChannelBinding, DialError, Dialer, Fingerprint, MASTER_NAME, SLAVE_NAME, ServerCertificate,
-    TlsMode, TlsServer, TrustError, TrustPolicy, TrustedAuthorities,
+    TicketSecret, TlsMode, TlsServer, TrustError, TrustPolicy, TrustedAuthorities,
 };
 use relais_net::{
     AuthenticatedConnection, Connection, FrameHandler, FrameLogin, LoginStep, PreAuthListener,
@@ -23,7 +23,7 @@ use relais_proto::{ErrorCode, FrameType, Refusal, Reply, Request, WireError};
 use rustix::event::PollFlags;
 use rustix::net::SendFlags;
 
-use self::tls_client::{client_config, encrypt};
+use self::tls_client::{client_config, client_config_with, encrypt};
 
 /// Held by tests that count the descriptors of the process.
 static ALONE: RwLock<()> = RwLock::new(());
@@ -550,6 +550,41 @@ fn tls_starts_in_the_middle_of_a_connection() {
     client.read_to_string(&mut answer).unwrap();
     assert_eq!(answer, "A LINE");
     server.join().unwrap();
+}
+
+#[test]
+fn the_server_prefers_aes_128_but_insists_on_nothing() {
+    use rustls::CipherSuite as Suite;
+    let authority = Authority::new();
+    let certificate = ServerCertificate::empty();
+    certificate.set(authority.server("files.example").as_bytes()).unwrap();
+    let tls = TlsServer::for_ftp(Arc::new(certificate), TicketSecret::generate().unwrap()).unwrap();
+    let all = &rustls::crypto::ring::default_provider().cipher_suites;
+    let strongest: Vec<_> = all
+        .iter()
+        .copied()
+        .filter(|suite| suite.suite() == Suite::TLS13_AES_256_GCM_SHA384)
+        .collect();
+    assert_eq!(all[0].suite(), strongest[0].suite(), "the client names AES-256 first");
+    let (tls13, tls12) = (&rustls::version::TLS13, &rustls::version::TLS12);
+    for (version, suites, expected) in [
+        (tls13, all, Suite::TLS13_AES_128_GCM_SHA256),
+        (tls12, all, Suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256),
+        (tls13, &strongest, Suite::TLS13_AES_256_GCM_SHA384),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let tcp = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let tls = tls.clone();
+        let server = std::thread::spawn(move || {
+            let mut stream = Stream::tcp(listener.accept().unwrap().0).unwrap();
+            tls.accept(&mut stream, SOON).unwrap();
+        });
+        let root = authority.certificate.der();
+        let mut client = encrypt(tcp, &client_config_with(root, &[version], suites));
+        client.conn.complete_io(&mut client.sock).unwrap();
+        assert_eq!(client.conn.negotiated_cipher_suite().unwrap().suite(), expected);
+        server.join().unwrap();
+    }
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedCipherSuite,
+    SupportedProtocolVersion,
 };
 
 pub type TlsClient = StreamOwned<ClientConnection, TcpStream>;
@@ -15,10 +16,20 @@ pub fn client_config(
     root: &CertificateDer<'static>,
     versions: &[&'static SupportedProtocolVersion],
 ) -> Arc<ClientConfig> {
+    client_config_with(root, versions, &rustls::crypto::ring::default_provider().cipher_suites)
+}
+
+/// As [`client_config`], with these cipher suites in this order.
+pub fn client_config_with(
+    root: &CertificateDer<'static>,
+    versions: &[&'static SupportedProtocolVersion],
+    suites: &[SupportedCipherSuite],
+) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(root.clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    let mut provider = rustls::crypto::ring::default_provider();
+    provider.cipher_suites = suites.to_vec();
+    let config = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(versions)
         .unwrap()
         .with_root_certificates(roots)
