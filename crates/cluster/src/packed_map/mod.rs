@@ -22,6 +22,8 @@ pub use self::packed::{Packed, PackedKey};
 /// A lookup reads half of a block on average. Smaller blocks need more memory for their own
 /// administration, which is about 110 bytes.
 const MOST: usize = 2048;
+/// Most entries of a block, because a lookup and an insertion read one entry after another.
+const MOST_ENTRIES: usize = 64;
 /// A block with fewer bytes is joined with the next one, if both fit into one block.
 const FEW: usize = MOST / 4;
 
@@ -73,7 +75,7 @@ impl<K: PackedKey, V: Packed> PackedMap<K, V> {
         if former.is_none() {
             self.len += 1;
         }
-        if block.size() > MOST && block.len() > 1 {
+        if block.size() > MOST && block.len() > 1 || block.len() > MOST_ENTRIES {
             let (first, rest) = block.split(key);
             self.blocks.insert(first, rest);
         }
@@ -86,7 +88,7 @@ impl<K: PackedKey, V: Packed> PackedMap<K, V> {
         let block = self.blocks.get_mut(&at)?;
         let former = block.remove(key)?;
         self.len -= 1;
-        if block.size() < FEW {
+        if block.size() < FEW && block.len() < MOST_ENTRIES / 4 {
             self.join(&at);
         }
         Some(former)
@@ -118,7 +120,8 @@ impl<K: PackedKey, V: Packed> PackedMap<K, V> {
         }
         let next = self.blocks.range((std::ops::Bound::Excluded(at), std::ops::Bound::Unbounded));
         let Some((next, other)) = next.into_iter().next() else { return };
-        if small.size() + other.size() <= MOST - FEW {
+        let is_small = small.size() + other.size() <= MOST - FEW;
+        if is_small && small.len() + other.len() <= MOST_ENTRIES / 2 {
             let (next, joined) = (next.clone(), small.joined(other));
             self.blocks.remove(&next);
             self.blocks.insert(at.clone(), joined);

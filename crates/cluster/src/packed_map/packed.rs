@@ -32,7 +32,19 @@ pub(super) fn put_number(mut number: u64, to: &mut Vec<u8>) {
 }
 
 /// Reads what [`put_number`] has written.
+#[inline]
 pub(super) fn take_number(from: &mut &[u8]) -> u64 {
+    // Most numbers have one byte.
+    if let Some((byte, rest)) = from.split_first()
+        && *byte < 0x80
+    {
+        *from = rest;
+        return u64::from(*byte);
+    }
+    take_long_number(from)
+}
+
+fn take_long_number(from: &mut &[u8]) -> u64 {
     let (mut number, mut shift) = (0, 0);
     while let Some((byte, rest)) = from.split_first() {
         *from = rest;
