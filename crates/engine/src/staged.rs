@@ -45,17 +45,14 @@ pub(crate) fn find_staged(
     let (staging, mut was_in_use) = (&context.staging, false);
     let limits = (HANDOVER_TIMEOUT, POLL_INTERVAL);
     let found = poll(limits, WaitReason::Storing, keepalive, |_| {
-        if staging.contains(&name.sealed()) {
-            return Ok(Some(StagedState::Complete));
-        }
         match if make { staging.claim(name) } else { staging.reopen(name) } {
-            // The file was sealed between the two checks, so the new one is of no use.
+            // The file was sealed before, so this one is of no use.
             Ok(_) if staging.contains(&name.sealed()) => {
                 staging.discard(name);
                 Ok(Some(StagedState::Complete))
             }
             Ok(file) => Ok(Some(StagedState::Partial(file))),
-            Err(TreeError::NotFound) if staging.contains(&name.sealed()) => {
+            Err(TreeError::NotFound | TreeError::InUse) if staging.contains(&name.sealed()) => {
                 Ok(Some(StagedState::Complete))
             }
             Err(TreeError::NotFound) => Ok(Some(StagedState::Missing { ending: was_in_use })),
@@ -104,24 +101,36 @@ pub(crate) fn cannot_stage(path: &TreePath, error: io::Error) -> Refusal {
     refuse(path, &TreeError::Io("write the staged file", error))
 }
 
-/// Sets the mtime of a staged file.
+/// Returns the mtime of a file.
+pub(crate) fn mtime_of(file: &File) -> io::Result<FileTime> {
+    let meta = file.metadata()?;
+    let nanos = u32::try_from(meta.mtime_nsec()).unwrap_or_default();
+    Ok(FileTime { seconds: meta.mtime(), nanos })
+}
+
+/// Sets the mtime of a staged file, and returns the one that the disk has stored.
 ///
 /// All replicas must have the time that the client has sent, or the time that a coarser disk here
 /// stores. So a time is refused if the disk clamps it.
-pub(crate) fn store_time(file: &File, mtime: FileTime, path: &TreePath) -> Result<(), Refusal> {
+pub(crate) fn store_time(
+    file: &File,
+    mtime: FileTime,
+    path: &TreePath,
+) -> Result<FileTime, Refusal> {
     let store = |seconds: i64| {
         set_times(file, FileTime { seconds, ..mtime }).map_err(|e| refuse(path, &e))?;
-        Ok(file.metadata().map_err(|e| cannot_stage(path, e))?.mtime())
+        mtime_of(file).map_err(|e| cannot_stage(path, e))
     };
-    let stored = store(mtime.seconds)?;
+    let found = store(mtime.seconds)?;
+    let stored = found.seconds;
     if stored == mtime.seconds {
-        return Ok(());
+        return Ok(found);
     }
     // FAT stores even seconds. A disk with that as its latest time would clamp the next one too.
     if is_even_second_of(stored, mtime.seconds) {
         let next = mtime.seconds.saturating_add(1);
-        if store(next)? == next {
-            return store(mtime.seconds).map(drop);
+        if store(next)?.seconds == next {
+            return store(mtime.seconds);
         }
     }
     Err(Refusal::at(

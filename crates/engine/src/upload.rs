@@ -24,7 +24,7 @@ use crate::locks::check_unlocked;
 use crate::session::Session;
 use crate::staged::{
     COMPLETION_WAIT, HANDOVER_TIMEOUT, POLL_INTERVAL, StagedState, cannot_stage, find_staged,
-    hash_staged, is_complete_upload, store_time, sync, wait_for_commit,
+    hash_staged, is_complete_upload, mtime_of, store_time, sync, wait_for_commit,
 };
 use crate::staged_hasher::StagedHasher;
 use crate::transfer_log::{LoggedCommand, TransferRecord};
@@ -204,7 +204,7 @@ fn begin(
     }
     request.path = context.principal.resolve(&request.path)?;
     let (path, size, at) = (request.path.clone(), request.size, request.offset);
-    if size.is_none_or(|size| size > SMALL_UPLOAD) {
+    if !is_small(size) {
         check_target(context, &path, tokens)?;
     }
     request.id = match source {
@@ -259,8 +259,10 @@ fn open_target(
         let message = format!("the server has only {staged_len} bytes of the upload");
         return Err(Refusal::at(path, ErrorCode::BadOffset, message));
     }
-    // Check the mtime before the client sends the content.
-    if let Some(mtime) = request.mtime {
+    // Check the mtime before the client sends much content.
+    if let Some(mtime) = request.mtime
+        && !is_small(size)
+    {
         store_time(&file, mtime, path).inspect_err(|_| context.staging.discard(name))?;
     }
     uploads.record_bytes(name, at);
@@ -268,6 +270,11 @@ fn open_target(
         file.set_len(at).map_err(|e| cannot_stage(path, e))?;
     }
     Ok(UploadTarget::Staged(file))
+}
+
+/// Whether a put of this size is checked only once its content has come.
+fn is_small(size: Option<u64>) -> bool {
+    size.is_some_and(|size| size <= SMALL_UPLOAD)
 }
 
 /// Whether no server that is known has the content of a committed put. The upload restores it.
@@ -567,7 +574,7 @@ impl Upload {
             let message = "the received bytes do not match the digest";
             return Err(Refusal::at(&path, ErrorCode::Damaged, message));
         }
-        let synced = self.complete(keepalive)?;
+        let (mtime, synced) = self.complete(keepalive)?;
         if self.name.is_by_path() {
             // Once the file is sealed the name may belong to the next upload.
             self.context.staging.remove_base(&self.name);
@@ -579,7 +586,8 @@ impl Upload {
             Ok(()) => {
                 self.name = self.sealed;
                 let hashes = self.hasher.as_ref().and_then(UploadHasher::hashes);
-                Ok(Proposal { hashes, ..self.propose(received, synced)? })
+                let proposal = self.proposal(Some(self.name), self.at, received, mtime, synced);
+                Ok(Proposal { hashes, ..proposal })
             }
             // Another session has received the same upload, and was faster.
             Err(TreeError::Taken) => {
@@ -591,25 +599,36 @@ impl Upload {
         }
     }
 
-    /// Sets mode and mtime of the file, and syncs it if it is large; true if it is synced.
+    /// Sets mode and mtime of a staged file, and syncs it if it is large. Returns the mtime that
+    /// it has, and whether it is synced.
     ///
     /// The final mode is decided when the change gets its number. If it differs, the file gets it
     /// before its final name.
-    fn complete(&self, keepalive: &mut dyn KeepAlive) -> Result<bool, Refusal> {
-        let UploadTarget::Staged(file) = &self.target else { return Ok(false) };
+    fn complete(&self, keepalive: &mut dyn KeepAlive) -> Result<(FileTime, bool), Refusal> {
+        let UploadTarget::Staged(file) = &self.target else { return Ok(Default::default()) };
         let path = &self.request.path;
-        let there = self.context.with_catalogue(|store| store.at(path))?;
-        let kept =
-            there.filter(|(row, _)| row.entry.kind == Kind::File).map(|(row, _)| row.entry.mode);
-        set_mode(file, kept.unwrap_or(self.mode)).map_err(|e| refuse(path, &e))?;
-        if let Some(mtime) = self.request.mtime {
-            store_time(file, mtime, path)?;
-        }
+        set_mode(file, self.expected_mode()?).map_err(|e| refuse(path, &e))?;
+        let mtime = match self.request.mtime {
+            Some(mtime) => store_time(file, mtime, path)?,
+            None => mtime_of(file).map_err(|e| cannot_stage(path, e))?,
+        };
         if self.at < SESSION_SYNC_SIZE {
-            return Ok(false);
+            return Ok((mtime, false));
         }
         sync(file, keepalive).map_err(|e| cannot_stage(path, e))?;
-        Ok(true)
+        Ok((mtime, true))
+    }
+
+    /// Returns the mode that the change probably sets: that of the file which it replaces.
+    ///
+    /// For small content a look at the catalogue costs more than setting another mode later.
+    fn expected_mode(&self) -> Result<Mode, Refusal> {
+        if is_small(self.request.size) {
+            return Ok(self.mode);
+        }
+        let there = self.context.with_catalogue(|store| store.at(&self.request.path))?;
+        let file = there.filter(|(row, _)| row.entry.kind == Kind::File);
+        Ok(file.map_or(self.mode, |(row, _)| row.entry.mode))
     }
 
     /// Makes the proposal for the sealed file.

@@ -105,6 +105,18 @@ impl<'a> FolderCache<'a> {
     /// # Errors
     /// Returns the error of opening the folder.
     pub fn get(&mut self, path: &TreePath) -> Result<Rc<Folder>, TreeError> {
+        self.get_checked(path, |_| Ok(()))
+    }
+
+    /// Returns the open folder at `path`. A folder that is not open yet has to pass `check`.
+    ///
+    /// # Errors
+    /// Returns the error of opening the folder, or of the check.
+    pub fn get_checked(
+        &mut self,
+        path: &TreePath,
+        check: impl FnOnce(&Folder) -> Result<(), TreeError>,
+    ) -> Result<Rc<Folder>, TreeError> {
         if let Some(folder) = self.open.get(path) {
             return Ok(folder.clone());
         }
@@ -112,6 +124,7 @@ impl<'a> FolderCache<'a> {
             self.clear();
         }
         let folder = Rc::new(self.root.open_folder(path)?);
+        check(&folder)?;
         self.open.insert(path.clone(), folder.clone());
         Ok(folder)
     }
@@ -194,12 +207,14 @@ impl Applier<'_, '_> {
         let (own, file) = (&self.staging.staged, staged.to_string());
         let file = file.as_str();
         // The mode is set first, so that the content is never exposed under its name.
-        let content = own.open_read(file)?.file;
-        if folder.prepare(&content, mode.with_owner_access(Kind::File))? {
-            content.sync_all().map_err(|e| TreeError::Io("sync the file", e))?;
-        }
+        let content = own.open_read(file)?;
+        let ours = if folder.prepare(&content.file, mode.with_owner_access(Kind::File))? {
+            content.file.sync_all().map_err(|e| TreeError::Io("sync the file", e))?;
+            content.meta_now()?
+        } else {
+            content.meta
+        };
         drop(content);
-        let ours = own.stat_part(file.as_bytes())?;
         let mut attempt = 0;
         let over = loop {
             attempt += 1;

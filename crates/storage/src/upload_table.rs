@@ -369,6 +369,10 @@ impl UploadTable {
 
     /// Removes the row of an answered upload, unless its staged file still exists.
     pub fn release(&self, name: &StagedName, staging: &Staging) {
+        // The catalogue writer has removed the rows of most changes.
+        if self.find(name).is_none() {
+            return;
+        }
         if !staging.contains(&name.sealed()) && !staging.contains(&name.unsealed()) {
             self.end(name);
         }

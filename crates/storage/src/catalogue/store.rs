@@ -373,6 +373,20 @@ impl CatalogStore {
         self.insert_row(path, &row, (!row.here).then(|| bytes_of(holders)))
     }
 
+    /// Writes an entry of the tree whose file is here, at a path that has no row.
+    ///
+    /// # Errors
+    /// Returns database errors, also if the path has a row.
+    pub(super) fn put_new_entry(
+        &self,
+        path: &TreePath,
+        entry: &relais_cluster::Entry,
+        meta: &Meta,
+    ) -> Result<()> {
+        self.unskip(path)?;
+        self.insert_row(path, &CatalogRow::committed(entry, Some(meta)), None)
+    }
+
     /// Updates the row of a path that has the same content, or waits for it. Returns whether there
     /// is one.
     ///

@@ -221,6 +221,16 @@ impl CatalogStore {
         self.put_entry(path, entry, meta, &[])
     }
 
+    /// Same as [`Self::settle_entry`], for a file at a path that has no row.
+    ///
+    /// # Errors
+    /// Returns database errors, also if the path has a row.
+    pub fn settle_new_entry(&self, path: &TreePath, entry: &Entry, meta: &Meta) -> Result<()> {
+        self.clear_unapplied(path)?;
+        self.set_retained(path, None)?;
+        self.put_new_entry(path, entry, meta)
+    }
+
     /// Schedules a retry of all paths at once, as after a start.
     ///
     /// # Errors

@@ -364,7 +364,7 @@ impl Batch<'_> {
             if is_unknown {
                 self.disk.quarantine_unknown(path, &known)?;
             }
-            self.disk.publish(path, entry, staged)?;
+            self.disk.publish(path, entry, staged, &known)?;
             self.out.used.insert(entry.version);
             self.out.published.insert(*staged);
         } else if self.is_sole {

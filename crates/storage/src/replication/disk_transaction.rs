@@ -337,11 +337,15 @@ impl<'a> DiskTransaction<'a> {
         path: &TreePath,
         entry: &Entry,
         staged: &StagedName,
+        known: &KnownEntry,
     ) -> Result<(), ApplyError> {
         self.ensure_parent(path)?;
         let meta = self.step(path, |applier| applier.put(path, entry.mode, staged).map(Some))?;
         let meta = meta.ok_or(ApplyError::Tree(TreeError::NotFound))?;
-        Ok(self.store.settle_entry(path, entry, Some(&meta))?)
+        Ok(match known.row {
+            Some(_) => self.store.settle_entry(path, entry, Some(&meta))?,
+            None => self.store.settle_new_entry(path, entry, &meta)?,
+        })
     }
 
     /// Records an entry whose content is missing. The present content stays until that arrives.
@@ -371,7 +375,7 @@ impl<'a> DiskTransaction<'a> {
         let known = self.settle_known(path, known)?;
         self.fix_attributes(entry, staged)?;
         self.quarantine_unknown(path, &known)?;
-        self.publish(path, entry, staged)
+        self.publish(path, entry, staged, &known)
     }
 
     /// Sets mode and time of staged content. A file with the same bytes on another slave may have

@@ -7,11 +7,12 @@ use log::error;
 use relais_cluster::ChangeRequest;
 use relais_cluster::replica::Event;
 use relais_proto::{Change, ErrorCode, Kind, LinkMessage, Refusal, ToMaster};
-use relais_tree::TreeError;
+use relais_tree::{Folder, TreeError};
 
 use super::blocking_entries::{BlockingEntries, is_unserved};
 use super::driver::{HeldProposal, ReplicaDriver, StagedContent};
 use super::messages::{Output, SessionRequests};
+use crate::apply::FolderCache;
 use crate::parallel::parallel_map;
 use crate::{CatalogError, CatalogStore, Commit, Proposal, changes_unavailable_at, refuse};
 
@@ -72,6 +73,7 @@ impl ReplicaDriver {
         let full = rustix::fs::fstatvfs(&self.disk.root).is_ok_and(|disk| is_full(&disk));
         let root = self.disk.root.clone();
         let mut blocking = BlockingEntries::new(&root, store);
+        let mut targets = FolderCache::new(&root);
         for held in waiting {
             // Changes of one session are made in their order.
             if paused.contains(&held.channel) {
@@ -108,7 +110,7 @@ impl ReplicaDriver {
                     }
                     blocked.map(Err)
                 }
-                None => self.blocking_entry(change).map(Err),
+                None => blocking_entry(change, &mut targets).map(Err),
             };
             let HeldProposal { session, proposal, .. } = held;
             if let Some(answer) = answer {
@@ -210,29 +212,6 @@ impl ReplicaDriver {
         results
     }
 
-    /// Returns why this disk cannot hold the result of a change. Other slaves do not know that.
-    fn blocking_entry(&self, change: &Change) -> Option<Refusal> {
-        let (Change::Put { path, .. }
-        | Change::MakeFolder { path, .. }
-        | Change::Move { to: path, .. }) = change
-        else {
-            return None;
-        };
-        let (parent, name) = path.split_last()?;
-        let folder = self.disk.root.open_folder(&parent);
-        match folder.and_then(|folder| folder.check_writable().map(|()| folder)) {
-            Ok(folder) => is_unserved(path, &folder.survey(name.as_bytes()).ok()?),
-            // The master knows whether the folder exists.
-            Err(TreeError::NotFound | TreeError::NotFolder) => None,
-            Err(e) if matches!(change, Change::Put { .. }) => {
-                let reason = format!("this slave cannot store it: its folder: {}", e.reason());
-                Some(Refusal::at(path, ErrorCode::NotServed, reason))
-            }
-            // The other slaves can apply changes without content.
-            Err(_) => None,
-        }
-    }
-
     /// Proposes new local folders at and above the paths of a change, so that they are numbered
     /// before it.
     fn propose_folders_of(
@@ -259,6 +238,30 @@ impl ReplicaDriver {
             }
         }
         Ok(())
+    }
+}
+
+/// Returns why this disk cannot hold the result of a change. Other slaves do not know that.
+///
+/// A folder of `targets` is checked once, for all changes in it.
+fn blocking_entry(change: &Change, targets: &mut FolderCache<'_>) -> Option<Refusal> {
+    let (Change::Put { path, .. }
+    | Change::MakeFolder { path, .. }
+    | Change::Move { to: path, .. }) = change
+    else {
+        return None;
+    };
+    let (parent, name) = path.split_last()?;
+    match targets.get_checked(&parent, Folder::check_writable) {
+        Ok(folder) => is_unserved(path, &folder.survey(name.as_bytes()).ok()?),
+        // The master knows whether the folder exists.
+        Err(TreeError::NotFound | TreeError::NotFolder) => None,
+        Err(e) if matches!(change, Change::Put { .. }) => {
+            let reason = format!("this slave cannot store it: its folder: {}", e.reason());
+            Some(Refusal::at(path, ErrorCode::NotServed, reason))
+        }
+        // The other slaves can apply changes without content.
+        Err(_) => None,
     }
 }
 

@@ -266,7 +266,7 @@ fn install_file(
     let known = disk.load_for_file(path)?;
     if let Some(held) = held {
         disk.quarantine_unknown(path, &known)?;
-        return disk.publish(path, entry, held);
+        return disk.publish(path, entry, held, &known);
     }
     if disk.adopt_existing(path, entry, &known)? {
         return Ok(());
