@@ -23,6 +23,7 @@ mod pre_auth_pool;
 mod proxied;
 mod proxy_protocol;
 mod readiness;
+mod send_buffer;
 mod stream;
 pub mod tls;
 

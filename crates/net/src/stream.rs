@@ -245,6 +245,14 @@ impl Stream {
         self.socket.set_write_timeout(timeout)
     }
 
+    /// Enlarges the send buffer for a long line, if the system allows more than it gives by itself.
+    ///
+    /// # Errors
+    /// Errors of the system calls.
+    pub fn enlarge_send_buffer(&self) -> io::Result<()> {
+        crate::send_buffer::enlarge(&self.socket)
+    }
+
     /// Shuts down one or both sides, and wakes threads that are blocked on it.
     ///
     /// A shutdown of the sending side alone waits until the socket accepts the closing alert. Any

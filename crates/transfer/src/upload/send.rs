@@ -23,6 +23,8 @@ const LEAD: u64 = 256 * 1024 * 1024;
 /// Bytes of a stream that are kept in memory: those before the first request, and those of one
 /// step.
 pub(super) const STREAM_BUFFER: usize = 1024 * 1024;
+/// Round trip from which the send buffer limits an upload.
+const LONG_LINE: Duration = Duration::from_millis(5);
 /// Interval of checks for an interruption while waiting for the digest.
 const INTERRUPT_CHECK: Duration = Duration::from_millis(100);
 /// Interval of keep-alives on a session that waits for the digest.
@@ -120,6 +122,9 @@ impl<'env> Sender<'_, '_, 'env> {
         offset: u64,
     ) -> Result<(), Fault> {
         self.hashing.begin(file)?;
+        if server.round_trip() >= LONG_LINE {
+            server.stream().enlarge_send_buffer()?;
+        }
         self.keep_within_reach(server, offset)?;
         self.open(server, offset);
         let (mut at, size) = (offset, self.body.size());
