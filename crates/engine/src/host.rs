@@ -87,7 +87,7 @@ pub trait Host: Send + Sync {
 pub trait ProposalChannel: Send {
     /// Reads the greeting, which comes once the writer has received the channel.
     fn read_greeting(&self) -> io::Result<Received<()>>;
-    /// Sends a proposal. Returns false if results must be read first, or the writer has closed.
+    /// Queues a proposal. Returns false if results must be read first, or the writer has closed.
     fn propose(&self, proposal: &Proposal) -> io::Result<bool>;
     /// Reads the next result.
     fn read_result(&self) -> io::Result<Received<ProposalResult>>;
@@ -95,6 +95,7 @@ pub trait ProposalChannel: Send {
     fn ask_holders(&self, put: Lsn) -> io::Result<bool>;
     /// Reads the answer to [`Self::ask_holders`].
     fn read_holders(&self) -> io::Result<Received<Vec<FolderId>>>;
-    /// Returns the descriptor that is readable when a message has come.
+    /// Sends the queued proposals, and returns the descriptor that is readable when a message has
+    /// come.
     fn fd(&self) -> BorrowedFd<'_>;
 }

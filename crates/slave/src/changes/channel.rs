@@ -5,9 +5,12 @@
 //! The writer may be that of another slave of this host which serves the same folder. Proposals go
 //! in; results come out in the same order. Each side notices when the other has closed.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use log::warn;
 use relais_engine::{Owner, ProposalChannel};
 use relais_os::{MessageListener, MessageSocket, Received};
 use relais_proto::{Decoder, Encoder, FolderId, Lsn, Refusal, Wire, WireError, limits, wire_enum};
@@ -20,8 +23,12 @@ const SOCKET: &str = "writer.socket";
 const BACKLOG: i32 = 4096;
 /// Longest request in bytes: a path, and the properties of one change.
 pub const REQUEST: usize = limits::PROPERTY_CHANGE + 16 * 1024;
-/// Longest other message in bytes: a path and a few fields.
+/// Longest other message in bytes: a path and a few fields, or several results.
 const ANSWER: usize = 2 * limits::PATH + 1024;
+/// Most proposals of one message, so that sessions take turns.
+const TOGETHER: usize = 16;
+/// Bytes of queued proposals that are sent at once. With the next one they fit into one message.
+const QUEUED: usize = 8 * 1024;
 
 wire_enum! {
     /// A request of a session to the replicator.
@@ -63,9 +70,30 @@ fn receive_into<T>(
     })
 }
 
+/// Reads values up to the end of a message, at most as many as one message has.
+fn decode_all<T: Wire>(from: &mut Decoder<'_>) -> Result<Vec<T>, WireError> {
+    let mut all = Vec::new();
+    while all.is_empty() || !from.is_empty() && all.len() < TOGETHER {
+        all.push(T::decode(from)?);
+    }
+    Ok(all)
+}
+
+/// Proposals that were not sent yet, as bytes.
+#[derive(Debug, Default)]
+struct Queue {
+    bytes: Vec<u8>,
+    count: usize,
+}
+
 /// The session's end of a channel.
 #[derive(Debug)]
-pub struct SessionEnd(MessageSocket);
+pub struct SessionEnd {
+    socket: MessageSocket,
+    queue: RefCell<Queue>,
+    /// Results of the last message that were not read yet.
+    results: RefCell<VecDeque<ProposalResult>>,
+}
 
 impl SessionEnd {
     /// Connects to the catalogue writer, for the changes of this owner.
@@ -78,39 +106,69 @@ impl SessionEnd {
         let connect = || {
             let socket = MessageSocket::connect(&own.path(SOCKET))?;
             socket.send(owner.as_str().as_bytes(), None)?;
-            Ok(Self(socket))
+            Ok(Self { socket, queue: RefCell::default(), results: RefCell::default() })
         };
         connect().map_err(|e: io::Error| match e.kind() {
             NotFound | ConnectionRefused | ConnectionReset | BrokenPipe => WouldBlock.into(),
             _ => e,
         })
     }
+
+    /// Sends the queued proposals; false if that is not possible now, or the writer has closed.
+    fn send_queued(&self) -> io::Result<bool> {
+        let mut queue = self.queue.borrow_mut();
+        let is_sent = queue.count == 0 || self.socket.try_send(&queue.bytes)?;
+        if is_sent {
+            queue.bytes.clear();
+            queue.count = 0;
+        }
+        Ok(is_sent)
+    }
 }
 
 impl ProposalChannel for SessionEnd {
     fn read_greeting(&self) -> io::Result<Received<()>> {
-        receive(&self.0, |from| from.bool().map(drop))
+        receive(&self.socket, |from| from.bool().map(drop))
     }
 
     fn propose(&self, proposal: &Proposal) -> io::Result<bool> {
+        let is_full = |queue: &Queue| queue.count == TOGETHER || queue.bytes.len() >= QUEUED;
+        if is_full(&self.queue.borrow()) && !self.send_queued()? {
+            return Ok(false);
+        }
+        let mut queue = self.queue.borrow_mut();
         // It is the encoding of `ChannelRequest::Change`, without a copy of the proposal.
-        send(&self.0, |to| proposal.encode(to.u8(0)))
+        proposal.encode(Encoder::new(&mut queue.bytes).u8(0));
+        queue.count += 1;
+        Ok(true)
     }
 
     fn read_result(&self) -> io::Result<Received<ProposalResult>> {
-        receive(&self.0, ProposalResult::decode)
+        let mut results = self.results.borrow_mut();
+        if results.is_empty() {
+            match receive(&self.socket, decode_all)? {
+                Received::Message(all) => results.extend::<Vec<_>>(all),
+                Received::Nothing => return Ok(Received::Nothing),
+                Received::Gone => return Ok(Received::Gone),
+            }
+        }
+        Ok(results.pop_front().map_or(Received::Nothing, Received::Message))
     }
 
     fn ask_holders(&self, put: Lsn) -> io::Result<bool> {
-        send(&self.0, |to| ChannelRequest::Holders(put).encode(to))
+        Ok(self.send_queued()? && send(&self.socket, |to| ChannelRequest::Holders(put).encode(to))?)
     }
 
     fn read_holders(&self) -> io::Result<Received<Vec<FolderId>>> {
-        receive(&self.0, |from| from.list("holders", limits::HOLDERS))
+        receive(&self.socket, |from| from.list("holders", limits::HOLDERS))
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        if let Err(e) = self.send_queued() {
+            // Reading the next result fails too, or the session gives up waiting for it.
+            warn!("cannot send proposals to the catalogue writer: {e}");
+        }
+        self.socket.as_fd()
     }
 }
 
@@ -136,6 +194,20 @@ pub fn socket_identity(own: &MetadataFolder) -> io::Result<(u64, u64)> {
     Ok((meta.dev, meta.ino))
 }
 
+/// Appends a result. All pending results must fit into the socket, so a long path is left out: the
+/// client knows which path it asked for.
+fn encode_result(answer: &ProposalResult, to: &mut Vec<u8>) {
+    match answer {
+        Err(Refusal { message, path: Some(path), .. })
+            if message.len() + path.as_str().len() > limits::TEXT =>
+        {
+            let short = answer.clone().map_err(|refusal| Refusal { path: None, ..refusal });
+            short.encode(&mut Encoder::new(to));
+        }
+        answer => answer.encode(&mut Encoder::new(to)),
+    }
+}
+
 /// The replicator's end of a channel.
 #[derive(Debug)]
 pub struct ReplicatorEnd(pub MessageSocket);
@@ -155,30 +227,39 @@ impl ReplicatorEnd {
         Ok(owner)
     }
 
-    /// Reads the next request, through a buffer of [`REQUEST`] bytes.
+    /// Reads the next requests, through a buffer of [`REQUEST`] bytes.
     ///
     /// # Errors
     /// Returns the error of the system call, or an error for a malformed message.
-    pub fn next_request(&self, buffer: &mut [u8]) -> io::Result<Received<ChannelRequest>> {
-        receive_into(buffer, &self.0, ChannelRequest::decode)
+    pub fn next_requests(&self, buffer: &mut [u8]) -> io::Result<Received<Vec<ChannelRequest>>> {
+        receive_into(buffer, &self.0, decode_all)
     }
 
-    /// Answers the oldest unanswered proposal. Returns `false` if the result cannot be sent; the
+    /// Answers the oldest unanswered proposals. Returns `false` if a result cannot be sent; the
     /// channel is then useless.
     ///
     /// # Errors
     /// Returns the error of the system call.
-    pub fn answer(&self, answer: &ProposalResult) -> io::Result<bool> {
-        match answer {
-            // All pending results must fit into the socket. The client knows which path it asked
-            // for.
-            Err(Refusal { message, path: Some(path), .. })
-                if message.len() + path.as_str().len() > limits::TEXT =>
-            {
-                self.answer(&answer.clone().map_err(|refusal| Refusal { path: None, ..refusal }))
+    pub fn answer(&self, answers: &[ProposalResult]) -> io::Result<bool> {
+        let mut message = Vec::new();
+        for some in answers.chunks(TOGETHER) {
+            message.clear();
+            for answer in some {
+                let at = message.len();
+                encode_result(answer, &mut message);
+                if message.len() > ANSWER {
+                    let last = message.split_off(at);
+                    if !self.0.try_send(&message)? {
+                        return Ok(false);
+                    }
+                    message = last;
+                }
             }
-            answer => send(&self.0, |to| answer.encode(to)),
+            if !self.0.try_send(&message)? {
+                return Ok(false);
+            }
         }
+        Ok(true)
     }
 
     /// Sends the holders of a content. Returns `false` if they cannot be sent.
@@ -222,6 +303,12 @@ mod tests {
         (session, ReplicatorEnd(listener.accept().unwrap()))
     }
 
+    /// Sends a proposal at once.
+    fn propose(session: &SessionEnd, proposal: &Proposal) {
+        assert!(session.propose(proposal).unwrap());
+        assert!(session.send_queued().unwrap());
+    }
+
     #[test]
     fn channel_carries_proposals_and_results_until_it_closes() {
         let (_dir, own) = folder();
@@ -244,22 +331,24 @@ mod tests {
             hashes: None,
         };
         let mut buffer = vec![0; REQUEST];
-        assert!(session.propose(&proposal).unwrap());
+        propose(&session, &proposal);
         assert_eq!(
-            replicator.next_request(&mut buffer).unwrap(),
-            Received::Message(ChannelRequest::Change(proposal.clone()))
+            replicator.next_requests(&mut buffer).unwrap(),
+            Received::Message(vec![ChannelRequest::Change(proposal.clone())])
         );
-        assert_eq!(replicator.next_request(&mut buffer).unwrap(), Received::Nothing);
+        assert_eq!(replicator.next_requests(&mut buffer).unwrap(), Received::Nothing);
         for answer in [
             Ok(CommitReceipt::new(Lsn { epoch: 1, number: 7 })),
             Err(Refusal::new(ErrorCode::NotFound, "no")),
         ] {
-            assert!(replicator.answer(&answer).unwrap());
+            assert!(replicator.answer(std::slice::from_ref(&answer)).unwrap());
             assert_eq!(session.read_result().unwrap(), Received::Message(answer));
         }
         drop(replicator);
         assert_eq!(session.read_result().unwrap(), Received::Gone);
-        assert!(!session.propose(&proposal).unwrap());
+        // It is queued, and found to be lost when it is sent.
+        assert!(session.propose(&proposal).unwrap());
+        assert!(!session.send_queued().unwrap());
     }
 
     #[test]
@@ -292,10 +381,10 @@ mod tests {
             Proposal { tokens, hashes: Some(hashes), ..Proposal::new(ChangeId([2; 16]), remove) };
         let mut buffer = vec![0; REQUEST];
         for proposal in [properties, hashes] {
-            assert!(session.propose(&proposal).unwrap());
+            propose(&session, &proposal);
             assert_eq!(
-                replicator.next_request(&mut buffer).unwrap(),
-                Received::Message(ChannelRequest::Change(proposal))
+                replicator.next_requests(&mut buffer).unwrap(),
+                Received::Message(vec![ChannelRequest::Change(proposal)])
             );
         }
     }
@@ -306,14 +395,68 @@ mod tests {
         let listener = listen(&own).unwrap();
         let (session, replicator) = channel(&own, &listener);
         for n in 0..MOST_PENDING {
-            assert!(session.0.try_send(&[0; 400]).unwrap(), "proposal {n}");
+            assert!(session.socket.try_send(&[0; 400]).unwrap(), "proposal {n}");
             assert!(
                 replicator
-                    .answer(&Err(Refusal::new(ErrorCode::NotFound, "m".repeat(200))))
+                    .answer(&[Err(Refusal::new(ErrorCode::NotFound, "m".repeat(200)))])
                     .unwrap(),
                 "answer {n}"
             );
         }
+    }
+
+    #[test]
+    fn many_proposals_and_results_share_messages_and_keep_their_order() {
+        let (_dir, own) = folder();
+        let listener = listen(&own).unwrap();
+        let (session, replicator) = channel(&own, &listener);
+        replicator.greet().unwrap();
+        session.read_greeting().unwrap();
+        let folder = |n: usize| Change::MakeFolder {
+            path: TreePath::new(format!("{n:0200}")).unwrap(),
+            mode: relais_proto::Mode::new(0o755),
+        };
+        let proposals: Vec<_> = (0..MOST_PENDING)
+            .map(|n| Proposal::new(ChangeId([u8::try_from(n).unwrap(); 16]), folder(n)))
+            .collect();
+        for proposal in &proposals {
+            assert!(session.propose(proposal).unwrap());
+        }
+        session.fd();
+        let (mut buffer, mut got, mut messages) = (vec![0; REQUEST], Vec::new(), 0);
+        while let Received::Message(some) = replicator.next_requests(&mut buffer).unwrap() {
+            messages += 1;
+            got.extend(some);
+        }
+        let sent: Vec<_> = proposals.into_iter().map(ChannelRequest::Change).collect();
+        assert!(got == sent && messages == MOST_PENDING / TOGETHER, "{messages}");
+        // Some of the results are as long as can be, so a message has fewer of them.
+        let results: Vec<ProposalResult> = (0..MOST_PENDING)
+            .map(|n| match n % 40 {
+                0..20 => Ok(CommitReceipt::new(Lsn { epoch: 1, number: n as u64 })),
+                _ => Err(Refusal::new(ErrorCode::NotFound, "m".repeat(limits::TEXT))),
+            })
+            .collect();
+        assert!(replicator.answer(&results).unwrap());
+        for result in results {
+            assert_eq!(session.read_result().unwrap(), Received::Message(result));
+        }
+        assert_eq!(session.read_result().unwrap(), Received::Nothing);
+    }
+
+    #[test]
+    fn message_with_too_many_proposals_is_refused() {
+        let (_dir, own) = folder();
+        let listener = listen(&own).unwrap();
+        let (session, replicator) = channel(&own, &listener);
+        replicator.greet().unwrap();
+        let mut message = Vec::new();
+        for _ in 0..=TOGETHER {
+            ChannelRequest::Holders(Lsn::default()).encode(&mut Encoder::new(&mut message));
+        }
+        assert!(session.socket.try_send(&message).unwrap());
+        let refused = replicator.next_requests(&mut [0; 4096]).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
     }
 
     #[test]
@@ -324,7 +467,7 @@ mod tests {
         let long = TreePath::new(vec!["x".repeat(200); 4].join("/")).unwrap();
         for (path, kept) in [(TreePath::new("short").unwrap(), true), (long, false)] {
             let refusal = Refusal::at(&path, ErrorCode::NotFound, "m".repeat(limits::TEXT - 10));
-            assert!(replicator.answer(&Err(refusal.clone())).unwrap());
+            assert!(replicator.answer(&[Err(refusal.clone())]).unwrap());
             let expected = Refusal { path: kept.then_some(path), ..refusal };
             assert_eq!(session.read_result().unwrap(), Received::Message(Err(expected)));
         }

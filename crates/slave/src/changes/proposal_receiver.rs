@@ -101,7 +101,9 @@ impl ProposalReceiver {
         self.paused = channels;
     }
 
-    /// Reads at most `most` proposals and at most one batch, in turns by owner and then by channel.
+    /// Reads proposals until there are `most`, or one batch, in turns by owner and then by channel.
+    ///
+    /// The last message may have a few more.
     pub fn gather(&mut self, most: usize) -> SessionRequests {
         let mut gathered = SessionRequests::default();
         self.poll_channels(&mut gathered);
@@ -114,14 +116,18 @@ impl ProposalReceiver {
             if self.paused.contains(&number) {
                 continue;
             }
-            match channel.end.next_request(&mut self.buffer) {
-                Ok(Received::Message(ChannelRequest::Change(proposal))) => {
-                    cost += cost_of(&proposal.change);
-                    count += 1;
-                    gathered.proposals.push((number, proposal));
-                }
-                Ok(Received::Message(ChannelRequest::Holders(put))) => {
-                    gathered.holders.push((number, put))
+            match channel.end.next_requests(&mut self.buffer) {
+                Ok(Received::Message(requests)) => {
+                    for request in requests {
+                        match request {
+                            ChannelRequest::Change(proposal) => {
+                                cost += cost_of(&proposal.change);
+                                count += 1;
+                                gathered.proposals.push((number, proposal));
+                            }
+                            ChannelRequest::Holders(put) => gathered.holders.push((number, put)),
+                        }
+                    }
                 }
                 Ok(Received::Nothing) => continue,
                 Ok(Received::Gone) => {
@@ -186,16 +192,16 @@ impl ProposalReceiver {
         }
     }
 
-    /// Sends the result of a proposal.
+    /// Sends the results of a channel's proposals.
     ///
-    /// It is lost if the session has closed or reads no results. Then the channel is closed after
+    /// They are lost if the session has closed or reads no results. Then the channel is closed after
     /// its proposals were read, because the session would take the next result for the lost one.
-    pub fn answer(&mut self, channel: u64, answer: &ProposalResult) {
+    pub fn answer(&mut self, channel: u64, answers: &[ProposalResult]) {
         let Some(open) = self.channels.get(&channel) else { return };
         if self.lost.contains(&channel) {
             return;
         }
-        match open.end.answer(answer) {
+        match open.end.answer(answers) {
             Ok(true) => return,
             Ok(false) => debug!("a session does not read its result"),
             Err(e) => warn!("a result was lost: {e}"),

@@ -3,12 +3,13 @@
 //! They carry what the replica receives and sends, and decide nothing. Only the thread of the
 //! catalogue writer uses them.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use relais_storage::{
-    CatalogError, MetadataFolder, Output, ReplicaDriver, Scanner, SessionRequests,
+    CatalogError, MetadataFolder, Output, ProposalResult, ReplicaDriver, Scanner, SessionRequests,
 };
 
 use super::fetch::FetchPool;
@@ -94,6 +95,7 @@ impl ReplicaConnections {
     fn deliver(&mut self, driver: &mut ReplicaDriver) {
         // Sent together, the proposals of a round share a sync of the journal.
         let mut messages = Vec::new();
+        let mut answers = BTreeMap::<u64, Vec<ProposalResult>>::new();
         for output in driver.take_outputs() {
             match output {
                 Output::Send(link, message) => messages.push((link, message)),
@@ -103,7 +105,9 @@ impl ReplicaConnections {
                 }
                 Output::IdConflict(false) => self.id_conflict = IdConflict::default(),
                 Output::IdConflict(true) => self.id_conflict.record(&self.scoreboard),
-                Output::Answer(channel, answer) => self.receiver.answer(channel, &answer),
+                Output::Answer(channel, answer) => {
+                    answers.entry(channel).or_default().push(answer);
+                }
                 Output::Holders(channel, holders) => self.receiver.send_holders(channel, &holders),
                 Output::PauseChannels(channels) => self.receiver.pause(channels),
                 Output::Fetch { put, missing, from } => {
@@ -117,6 +121,9 @@ impl ReplicaConnections {
                     }
                 }
             }
+        }
+        for (channel, answers) in answers {
+            self.receiver.answer(channel, &answers);
         }
         self.mailbox.outgoing.send(messages);
     }

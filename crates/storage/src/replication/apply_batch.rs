@@ -111,6 +111,8 @@ impl ReplicaDriver {
         };
         self.litter |= changes.iter().any(removes);
         self.config.progress.set_applied(position.applied);
+        let commit = |entry: &LogEntry| (entry.id, Commit::new(entry.version, &entry.change));
+        self.last_batch = changes.iter().map(|committed| commit(&committed.entry)).collect();
         for CommittedEntry { entry, .. } in changes {
             let hashes = self.hashes_of(entry);
             self.events.extend(hashes);

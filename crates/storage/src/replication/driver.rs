@@ -98,6 +98,8 @@ pub struct ReplicaDriver {
     pub(super) staged: HashMap<ChangeId, StagedContent>,
     /// Puts that were committed before a session proposed them on this link.
     pub(super) known: HashSet<ChangeId>,
+    /// The changes of the last batch, whose answers follow it.
+    pub(super) last_batch: HashMap<ChangeId, Commit>,
     pub(super) local_changes: LocalChanges,
     /// Proposals that wait for local changes, in the order of each session.
     pub(super) held: Vec<HeldProposal>,
@@ -179,6 +181,7 @@ impl ReplicaDriver {
             master_refusal: None,
             staged,
             known: HashSet::new(),
+            last_batch: HashMap::new(),
             local_changes: LocalChanges::default(),
             held: Vec::new(),
             holder_queries: HashMap::new(),
@@ -362,7 +365,11 @@ impl ReplicaDriver {
             let answer = match answer {
                 replica::ProposalResult::Done { version, copies } => {
                     let fresh = !self.known.remove(&id);
-                    let digest = store.commit_of(id)?.and_then(|commit| commit.digest);
+                    let commit = match self.last_batch.get(&id) {
+                        Some(commit) => Some(*commit),
+                        None => store.commit_of(id)?,
+                    };
+                    let digest = commit.and_then(|commit| commit.digest);
                     // An earlier proposal with the same id may have stored the content.
                     let stored = match self.pending_answers.change_of(session) {
                         Some(change) => Commit { version, digest }.answer_to(change),
