@@ -2,8 +2,8 @@
 //!
 //! The kernel adapts the buffer of a connection up to `net.ipv4.tcp_wmem`, usually 4 MiB. What it
 //! holds is the most that can be on its way, so at a round trip of 40 ms it carries less than
-//! 1 Gbit/s. A program may ask for more, up to twice `net.core.wmem_max`, and the kernel then adapts
-//! it no more. So that is of use only where it is more than the kernel gives by itself.
+//! 1 Gbit/s. A program may ask for more, up to twice `net.core.wmem_max`, and the kernel then
+//! adapts it no more. So that is of use only where it is more than the kernel gives by itself.
 
 use std::fs;
 use std::io;

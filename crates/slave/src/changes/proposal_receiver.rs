@@ -194,8 +194,9 @@ impl ProposalReceiver {
 
     /// Sends the results of a channel's proposals.
     ///
-    /// They are lost if the session has closed or reads no results. Then the channel is closed after
-    /// its proposals were read, because the session would take the next result for the lost one.
+    /// They are lost if the session has closed or reads no results. Then the channel is closed
+    /// after its proposals were read, because the session would take the next result for the lost
+    /// one.
     pub fn answer(&mut self, channel: u64, answers: &[ProposalResult]) {
         let Some(open) = self.channels.get(&channel) else { return };
         if self.lost.contains(&channel) {

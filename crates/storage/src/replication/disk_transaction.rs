@@ -342,10 +342,11 @@ impl<'a> DiskTransaction<'a> {
         self.ensure_parent(path)?;
         let meta = self.step(path, |applier| applier.put(path, entry.mode, staged).map(Some))?;
         let meta = meta.ok_or(ApplyError::Tree(TreeError::NotFound))?;
-        Ok(match known.row {
+        match known.row {
             Some(_) => self.store.settle_entry(path, entry, Some(&meta))?,
             None => self.store.settle_new_entry(path, entry, &meta)?,
-        })
+        }
+        Ok(())
     }
 
     /// Records an entry whose content is missing. The present content stays until that arrives.
