@@ -63,6 +63,13 @@ impl<T> MailboxSender<T> {
         self.waker.0.wake();
         sent
     }
+
+    /// Sends values and wakes the receiver once; false if the receiver has gone.
+    pub fn send_all(&self, values: impl IntoIterator<Item = T>) -> bool {
+        let sent = values.into_iter().all(|value| self.sender.send(value).is_ok());
+        self.waker.0.wake();
+        sent
+    }
 }
 
 impl<T> Clone for MailboxSender<T> {

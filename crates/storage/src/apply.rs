@@ -80,18 +80,21 @@ const MOST_OPEN: usize = 256;
 pub struct FolderCache<'a> {
     root: &'a Folder,
     open: HashMap<TreePath, Rc<Folder>>,
+    /// The last folder of which [`Self::get_plain`] has decided that it gives no group.
+    plain: Option<TreePath>,
 }
 
 impl<'a> FolderCache<'a> {
     /// Creates an empty cache.
     #[must_use]
     pub fn new(root: &'a Folder) -> Self {
-        Self { root, open: HashMap::new() }
+        Self { root, open: HashMap::new(), plain: None }
     }
 
     /// Closes the open folders, because a path may now lead to another folder.
     pub fn clear(&mut self) {
         self.open.clear();
+        self.plain = None;
     }
 
     /// Returns whether the folder at `path` is open.
@@ -127,6 +130,21 @@ impl<'a> FolderCache<'a> {
         check(&folder)?;
         self.open.insert(path.clone(), folder.clone());
         Ok(folder)
+    }
+
+    /// Same as [`Self::get`]; `None` for a folder whose files get its group.
+    ///
+    /// # Errors
+    /// Returns the error of opening the folder.
+    pub fn get_plain(&mut self, path: &TreePath) -> Result<Option<Rc<Folder>>, TreeError> {
+        let folder = self.get(path)?;
+        if self.plain.as_ref() != Some(path) {
+            if folder.gives_group()? {
+                return Ok(None);
+            }
+            self.plain = Some(path.clone());
+        }
+        Ok(Some(folder))
     }
 }
 
@@ -240,18 +258,31 @@ impl Applier<'_, '_> {
             out = self.quarantine_unknown(checked, &undo(true), (own, file), path)?;
         }
         let undo = undo(out.is_some());
-        // The rename changed the ctime, so the metadata is read again. If a user was faster, the
-        // row gets our metadata, and the next scan finds the edit.
-        let meta = match folder.stat_part(name.as_bytes()) {
-            Ok(now) if now.same_but_renamed(&ours) => now,
-            Ok(_) | Err(TreeError::NotFound) => ours,
-            Err(e) => {
-                self.undo(&undo);
-                return Err(e);
-            }
-        };
+        let meta = meta_after_rename(&folder, name, ours).inspect_err(|_| self.undo(&undo))?;
         let out = out.map(ToDrop::File);
         Ok(Applied { parents: vec![parent], meta: Some(meta), out, undo })
+    }
+
+    /// Publishes staged content that has its mode and is synced, at a free name. Returns `None` if
+    /// it needs the steps of [`Self::put`].
+    ///
+    /// # Errors
+    /// Returns disk errors. After an error the folder is as before.
+    pub fn put_new(
+        &mut self,
+        path: &TreePath,
+        staged: &StagedName,
+        ours: Meta,
+    ) -> Result<Option<Applied>, TreeError> {
+        let (parent, name) = split_path(path)?;
+        let Some(folder) = self.parents.get_plain(&parent)? else { return Ok(None) };
+        match self.staging.staged.move_new(staged.to_string(), &folder, name) {
+            Err(TreeError::Taken) => return Ok(None),
+            moved => moved?,
+        }
+        let undo = Undo::Put { path: path.clone(), staged: *staged, over: false, ours };
+        let meta = meta_after_rename(&folder, name, ours).inspect_err(|_| self.undo(&undo))?;
+        Ok(Some(Applied { parents: vec![parent], meta: Some(meta), out: None, undo }))
     }
 
     /// Moves a file to a staged name, to give it another path later. Returns `None` if the file is
@@ -401,6 +432,17 @@ impl Applier<'_, '_> {
     }
 }
 
+/// Returns the metadata of a file that has just got its name. The rename changed the ctime.
+///
+/// If a user was faster, the row gets our metadata, and the next scan finds the edit.
+fn meta_after_rename(folder: &Folder, name: &str, ours: Meta) -> Result<Meta, TreeError> {
+    match folder.stat_part(name.as_bytes()) {
+        Ok(now) if now.same_but_renamed(&ours) => Ok(now),
+        Ok(_) | Err(TreeError::NotFound) => Ok(ours),
+        Err(e) => Err(e),
+    }
+}
+
 /// Returns a step that needs no rollback.
 fn without_undo(parents: Vec<TreePath>) -> Applied {
     Applied { parents, meta: None, out: None, undo: Undo::Nothing }
@@ -509,6 +551,15 @@ impl Applied {
         quarantine: &mut Quarantine,
     ) {
         self.undo.run_or_warn(parents, staging, quarantine);
+    }
+
+    /// Returns the path and the metadata of the content that the step has published, if any.
+    #[must_use]
+    pub fn published(&self) -> Option<(TreePath, Meta)> {
+        match &self.undo {
+            Undo::Put { path, .. } => Some((path.clone(), self.meta?)),
+            _ => None,
+        }
     }
 
     /// Deletes the displaced file. Returns whether the sweeper has something to do.

@@ -31,6 +31,8 @@ const BASE: &str = ".base";
 const BY_PATH: u64 = u64::MAX;
 /// Binding of the files that say that a content is being hashed.
 const HASHING: u64 = u64::MAX - 1;
+/// Bindings below this one are those of fetched contents.
+const FETCHES: u64 = 1 << 16;
 /// Name of the folder of removed files.
 const REMOVED: &str = "removed";
 
@@ -40,7 +42,8 @@ wire_struct! {
     pub struct StagedName {
         /// Id of the change; of an upload by path its key.
         pub id: ChangeId,
-        /// Hash over user, path and size; 0 for content that is fetched from another slave.
+        /// Hash over user, path and size; below [`FETCHES`] for content that is fetched from
+        /// another slave.
         pub binding: u64,
         /// Whether the file is complete and sealed.
         pub is_sealed: bool,
@@ -65,7 +68,7 @@ impl StagedName {
         hasher.update(&size.map_or([0xff; 8], u64::to_be_bytes));
         let mut binding = [0; 8];
         hasher.finalize_xof().fill(&mut binding);
-        Self { id, binding: u64::from_be_bytes(binding), is_sealed: false }
+        Self { id, binding: u64::from_be_bytes(binding).max(FETCHES), is_sealed: false }
     }
 
     /// Returns the name for an upload that is found by its path, without an id or a size.
@@ -107,6 +110,13 @@ impl StagedName {
         Self { id: ChangeId(id), binding: 0, is_sealed: false }
     }
 
+    /// Returns a name for content of a put that is fetched at once. Attempts with other numbers have
+    /// other names, so none writes into a file that another one has completed.
+    #[must_use]
+    pub fn for_attempt(put: Lsn, attempt: u16) -> Self {
+        Self { binding: u64::from(attempt), ..Self::for_put(put) }
+    }
+
     /// Returns the name of the empty file that is locked while the content of a put is hashed.
     #[must_use]
     pub fn for_hashing(put: Lsn) -> Self {
@@ -129,7 +139,7 @@ impl StagedName {
     /// Returns whether the file is fetched from another slave.
     #[must_use]
     pub fn is_fetched(&self) -> bool {
-        self.binding == 0 && !self.is_sealed
+        self.binding < FETCHES && !self.is_sealed
     }
 
     /// Returns the name of the sealed file.
@@ -200,6 +210,14 @@ impl Staging {
             Err(TreeError::Taken) => self.staged.create_or_open_part(name),
             other => other,
         }
+    }
+
+    /// Creates a staged file that does not exist, without a lock.
+    ///
+    /// # Errors
+    /// Returns [`TreeError::Taken`] if it exists.
+    pub fn create(&self, name: &StagedName) -> Result<File, TreeError> {
+        self.staged.create_new(name.to_string())
     }
 
     /// Same as [`Self::claim`], for a file that exists.

@@ -22,7 +22,7 @@ pub use error::{TreeError, UnservedKind};
 pub use folder::{EntryInfo, Folder, OpenFile};
 pub use hash::{hash_file, piece_values};
 pub use list::FolderEntry;
-pub use local::{set_mode, set_times, umask};
+pub use local::{complete_file, set_mode, set_times, umask};
 pub use meta::{Meta, MetaKind};
 pub use pieces::{PieceHasher, join, piece_count, piece_value};
 pub use replace::FORMER;

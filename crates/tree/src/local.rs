@@ -249,6 +249,15 @@ impl Folder {
         }
         Ok(changed)
     }
+
+    /// Returns whether new files in this folder get its group, see [`Self::prepare`].
+    ///
+    /// # Errors
+    /// Errors of fstat.
+    pub fn gives_group(&self) -> Result<bool, TreeError> {
+        let found = fstat(self).map_err(|e| TreeError::from_errno("look at", e))?;
+        Ok(found.st_mode & SETGID != 0)
+    }
 }
 
 fn lock(file: &File) -> Result<(), TreeError> {
@@ -270,6 +279,21 @@ pub fn set_times(file: &File, mtime: FileTime) -> Result<(), TreeError> {
     let time = Timespec { tv_sec: mtime.seconds, tv_nsec: mtime.nanos.into() };
     futimens(file, &Timestamps { last_access: time, last_modification: time })
         .map_err(|e| TreeError::from_errno("set the time", e))
+}
+
+/// Gives a complete file its permission bits and its time, and returns its metadata.
+///
+/// # Errors
+/// Errors of the system.
+pub fn complete_file(
+    file: &File,
+    mode: relais_proto::Mode,
+    mtime: FileTime,
+) -> Result<Meta, TreeError> {
+    fchmod(file, Mode::from_raw_mode(mode.bits()))
+        .map_err(|e| TreeError::from_errno("set the mode", e))?;
+    set_times(file, mtime)?;
+    meta_of(file.as_fd())
 }
 
 /// Sets the permission bits.

@@ -11,6 +11,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU16;
 use std::sync::mpsc::{Sender, channel};
 
 use log::{debug, error, warn};
@@ -23,7 +24,7 @@ use relais_proto::{FileTime, FolderId, Lsn, PeerSlave, TreePath};
 use relais_storage::{FetchFailure, FetchResult, FetchedFile, StagedName, Staging};
 use relais_transfer::download::download;
 use relais_transfer::{Progress, Ranges, Resume, TransferError};
-use relais_tree::{TreeError, set_mode, set_times};
+use relais_tree::{TreeError, complete_file};
 
 use super::holder_sessions::{FetchContext, FetchJob, FolderSessions, PeerConnection};
 use super::small_fetches::SmallFetches;
@@ -61,6 +62,7 @@ impl FetchPool {
             staging: Staging::open(&slave.folder).map_err(io::Error::other)?,
             peers: Mutex::default(),
             partials: Mutex::default(),
+            attempts: AtomicU16::default(),
             jobs: Mutex::new(jobs),
         });
         for _ in 0..THREADS {
@@ -201,14 +203,14 @@ fn fetch_one(
         context.staging.discard(&name);
         return Err(FetchFault::Holder.into());
     }
-    let completed = set_mode(&part, fetched.mode)
-        .and_then(|()| set_times(&part, fetched.mtime))
-        .and_then(|()| part.sync_all().map_err(|e| TreeError::Io("sync the file", e)));
-    completed.map_err(|e| {
+    let completed = complete_file(&part, fetched.mode, fetched.mtime).and_then(|meta| {
+        part.sync_all().map_err(|e| TreeError::Io("sync the file", e)).map(|()| meta)
+    });
+    let meta = completed.map_err(|e| {
         context.staging.discard(&name);
         local_failure("complete it", &e)
     })?;
-    Ok(FetchedFile { name, file: part })
+    Ok(FetchedFile { name, meta, lock: Some(part) })
 }
 
 fn keep_partial(context: &FetchContext, put: Lsn, resume: Resume) {

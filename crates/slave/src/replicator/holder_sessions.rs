@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU16;
 use std::sync::mpsc::Receiver;
 
 use log::debug;
@@ -35,6 +36,8 @@ pub(super) struct FetchContext {
     pub peers: Mutex<Vec<PeerSlave>>,
     /// What is known about partial files, by their puts.
     pub partials: Mutex<HashMap<Lsn, Resume>>,
+    /// Number of attempts to fetch small contents, for the names of their files.
+    pub attempts: AtomicU16,
     pub jobs: Mutex<Receiver<FetchJob>>,
 }
 

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use log::{debug, warn};
 use relais_cluster::replica::FetchFault;
@@ -15,7 +16,7 @@ use relais_proto::{ContentHeader, FolderId, GetRequest, IfMatch, Lsn, Request, l
 use relais_storage::{FetchFailure, FetchResult, FetchedFile, StagedName, Staging};
 use relais_transfer::TransferError;
 use relais_transfer::pipeline::{self, PipelineHandler, PipelineReply, PipelineRequest};
-use relais_tree::{TreeError, set_mode, set_times};
+use relais_tree::{Meta, TreeError, complete_file};
 
 use super::holder_sessions::{FetchContext, FetchJob, FolderSessions, PeerConnection};
 use super::small_jobs::SmallJobs;
@@ -39,7 +40,7 @@ pub(super) struct SmallFetches<'a> {
     requested: HashMap<u64, FetchJob>,
     tag: u64,
     /// Written contents that are not synced yet.
-    written: Vec<(Lsn, FetchedFile)>,
+    written: Vec<(Lsn, FetchedFile, File)>,
 }
 
 impl<'a> SmallFetches<'a> {
@@ -94,15 +95,24 @@ impl<'a> SmallFetches<'a> {
     /// Syncs the written contents, and passes them on.
     fn pass_on(&mut self) {
         let written = std::mem::take(&mut self.written);
+        if written.is_empty() {
+            return;
+        }
         let together = written.len() >= SYNC_TOGETHER && self.staging.sync_all().is_ok();
-        for (put, file) in written {
-            let synced = if together { Ok(()) } else { file.file.sync_all() };
-            let result = synced.map(|()| file).map_err(|e| {
-                self.staging.discard(&StagedName::for_put(put));
+        let results = written.into_iter().map(|(put, fetched, file)| {
+            let synced = if together { Ok(()) } else { file.sync_all() };
+            let result = synced.map_err(|e| {
+                self.staging.discard(&fetched.name);
                 local_failure(put, &TreeError::Io("sync the file", e))
             });
-            self.send(put, result);
-        }
+            let result = result.map(|()| fetched);
+            // The file is closed before it gets its name in the tree. Otherwise the watch of its
+            // folder would report a write, and the file would be scanned again.
+            drop(file);
+            FetchResult { put, from: self.from, result }
+        });
+        // The catalogue writer has ended, and the pool with it.
+        let _ = self.results.send_all(results.collect::<Vec<_>>());
     }
 
     /// Handles content whose digest was compared with that of its header.
@@ -111,29 +121,23 @@ impl<'a> SmallFetches<'a> {
         job: &FetchJob,
         header: &ContentHeader,
         bytes: &[u8],
-    ) -> Result<FetchedFile, FetchFailure> {
-        let name = StagedName::for_put(job.put);
+    ) -> Result<(FetchedFile, File), FetchFailure> {
+        // Number 0 is that of larger contents, whose files are locked.
+        let attempt = self.context.attempts.fetch_add(1, Ordering::Relaxed).max(1);
+        let name = StagedName::for_attempt(job.put, attempt);
         let staging = self.staging;
-        let file = staging.claim(&name).map_err(|e| local_failure(job.put, &e))?;
-        write(&file, header, bytes).map_err(|e| {
+        let file = staging.create(&name).map_err(|e| local_failure(job.put, &e))?;
+        let meta = write(&file, header, bytes).map_err(|e| {
             staging.discard(&name);
             local_failure(job.put, &e)
         })?;
-        Ok(FetchedFile { name, file })
+        Ok((FetchedFile { name, meta, lock: None }, file))
     }
 }
 
-fn write(file: &File, header: &ContentHeader, bytes: &[u8]) -> Result<(), TreeError> {
-    let written = file.write_all_at(bytes, 0).and_then(|()| {
-        // An earlier attempt may have left more.
-        if file.metadata()?.len() > bytes.len() as u64 {
-            file.set_len(bytes.len() as u64)?;
-        }
-        Ok(())
-    });
-    written.map_err(|e| TreeError::Io("write the file", e))?;
-    set_mode(file, header.mode)?;
-    set_times(file, header.mtime)
+fn write(file: &File, header: &ContentHeader, bytes: &[u8]) -> Result<Meta, TreeError> {
+    file.write_all_at(bytes, 0).map_err(|e| TreeError::Io("write the file", e))?;
+    complete_file(file, header.mode, header.mtime)
 }
 
 fn local_failure(put: Lsn, error: &TreeError) -> FetchFailure {
@@ -152,7 +156,7 @@ impl PipelineHandler for SmallFetches<'_> {
         match answer {
             PipelineReply::Content { header, bytes, digest } if digest == job.missing.digest => {
                 match self.store(&job, header, bytes) {
-                    Ok(file) => self.written.push((job.put, file)),
+                    Ok((fetched, file)) => self.written.push((job.put, fetched, file)),
                     Err(failure) => self.send(job.put, Err(failure)),
                 }
             }

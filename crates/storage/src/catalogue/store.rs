@@ -139,6 +139,13 @@ impl CatalogStore {
         Ok(is_empty)
     }
 
+    /// Returns whether no path is unapplied, skipped or has retained content.
+    pub(crate) fn has_nothing_unusual(&self) -> Result<bool> {
+        Ok(self.is_empty(RareTable::Unapplied)?
+            && self.is_empty(RareTable::Skipped)?
+            && self.is_empty(RareTable::Kept)?)
+    }
+
     /// Sets columns of the entry at a path. Their values follow those of the path.
     fn update(&self, set: &str, values: Values<'_>) -> Result<()> {
         self.run(&format!("UPDATE entry SET {set} WHERE {AT}"), values)
@@ -349,7 +356,7 @@ impl CatalogStore {
     /// # Errors
     /// Returns database errors, also if the path has a row.
     pub fn insert(&self, path: &TreePath, kind: Kind, meta: &Meta) -> Result<()> {
-        self.insert_row(path, &CatalogRow::found(kind, meta), None)
+        self.insert_row("INSERT", path, &CatalogRow::found(kind, meta), None)
     }
 
     /// Writes an entry of the tree. `meta` describes the file on the disk; without it the content
@@ -370,7 +377,7 @@ impl CatalogStore {
             return Ok(());
         }
         self.remove_row(path)?;
-        self.insert_row(path, &row, (!row.here).then(|| bytes_of(holders)))
+        self.insert_row("INSERT", path, &row, (!row.here).then(|| bytes_of(holders)))
     }
 
     /// Writes an entry of the tree whose file is here, at a path that has no row.
@@ -384,7 +391,7 @@ impl CatalogStore {
         meta: &Meta,
     ) -> Result<()> {
         self.unskip(path)?;
-        self.insert_row(path, &CatalogRow::committed(entry, Some(meta)), None)
+        self.insert_row("INSERT", path, &CatalogRow::committed(entry, Some(meta)), None)
     }
 
     /// Updates the row of a path that has the same content, or waits for it. Returns whether there
@@ -417,6 +424,39 @@ impl CatalogStore {
         Ok(self.ask(|database| Ok(database.changes()))? > 0)
     }
 
+    /// Inserts an entry of the tree whose content is missing, unless its path has a row. Returns
+    /// whether it did.
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn insert_missing(&self, path: &TreePath, entry: &relais_cluster::Entry) -> Result<bool> {
+        let row = CatalogRow::committed(entry, None);
+        self.insert_row("INSERT OR IGNORE", path, &row, Some(Vec::new()))?;
+        Ok(self.ask(|database| Ok(database.changes()))? > 0)
+    }
+
+    /// Sets the disk columns of a row whose content was missing. Returns whether there is one that
+    /// waits for the content of this put. That touches one index instead of all.
+    pub(super) fn set_here(&self, path: &TreePath, put: Lsn, meta: &Meta) -> Result<bool> {
+        let values = Values::at(path)
+            .lsn(put)
+            .time(meta.ctime)
+            .unsigned(meta.dev)
+            .unsigned(meta.ino)
+            .add(meta.mode.bits())
+            .time(meta.mtime);
+        self.run(
+            &format!(
+                "UPDATE entry SET here = 1, holders = NULL, ctime_s = ?5, ctime_ns = ?6, dev = ?7,
+                 ino = ?8, disk_mode = ?9, disk_mtime_s = ?10, disk_mtime_ns = ?11
+                 WHERE {AT} AND here = 0 AND damaged = 0 AND content_epoch = ?3
+                 AND content_number = ?4"
+            ),
+            values,
+        )?;
+        Ok(self.ask(|database| Ok(database.changes()))? > 0)
+    }
+
     /// Writes an entry of the tree whose file was not looked at. The next scan finds every
     /// difference, because no file has the recorded identity.
     ///
@@ -434,6 +474,7 @@ impl CatalogStore {
 
     fn insert_row(
         &self,
+        insert: &str,
         path: &TreePath,
         row: &CatalogRow,
         holders: Option<Vec<u8>>,
@@ -442,7 +483,7 @@ impl CatalogStore {
             return Ok(());
         }
         let marks = ", ?".repeat(21);
-        let insert = format!("INSERT INTO entry ({COLUMNS}, found, holders) VALUES (?{marks})");
+        let insert = format!("{insert} INTO entry ({COLUMNS}, found, holders) VALUES (?{marks})");
         let values = row.values(Values::at(path)).unsigned(monotonic_ms()).optional(holders);
         self.run(&insert, values)
     }
@@ -606,16 +647,19 @@ impl CatalogStore {
         self.set_meta("applied-number", version.number.cast_signed())
     }
 
-    /// Returns the names of a folder in the catalogue, served and skipped.
+    /// Returns the names of a folder in the catalogue, served and skipped, and whether the disk has
+    /// nothing under each because its content is missing.
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn names(&self, folder: &TreePath) -> Result<Vec<Vec<u8>>> {
+    pub fn names(&self, folder: &TreePath) -> Result<Vec<(Vec<u8>, bool)>> {
         self.all(
-            "SELECT CAST(name AS BLOB) FROM entry WHERE folder = ?1
-             UNION ALL SELECT name FROM skipped WHERE folder = ?1",
+            "SELECT CAST(name AS BLOB), kind = 0 AND here = 0 AND NOT EXISTS (SELECT 1 FROM kept
+                 WHERE kept.folder = entry.folder AND kept.name = entry.name)
+             FROM entry WHERE folder = ?1
+             UNION ALL SELECT name, 0 FROM skipped WHERE folder = ?1",
             Values::of(folder.as_str()),
-            |from| from.get(),
+            |from| Ok((from.get()?, from.get()?)),
         )
     }
 

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use relais_cluster::Entry;
+use relais_cluster::{Entry, FileContent};
 use relais_proto::{Lsn, TreePath};
 use relais_tree::Meta;
 
@@ -229,6 +229,24 @@ impl CatalogStore {
         self.clear_unapplied(path)?;
         self.set_retained(path, None)?;
         self.put_new_entry(path, entry, meta)
+    }
+
+    /// Records that the missing content of an entry is on the disk, as `meta` describes it.
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn record_arrival(
+        &self,
+        path: &TreePath,
+        entry: &Entry,
+        content: &FileContent,
+        meta: &Meta,
+    ) -> Result<()> {
+        if !self.set_here(path, content.put, meta)? {
+            return self.settle_entry(path, entry, Some(meta));
+        }
+        self.clear_unapplied(path)?;
+        self.unskip(path)
     }
 
     /// Schedules a retry of all paths at once, as after a start.

@@ -89,6 +89,7 @@ impl ReplicaDriver {
                 });
             let Batch { disk, out, .. } = batch;
             let Err(e) = result else {
+                self.published.extend(disk.published());
                 self.litter |= disk.finish();
                 break out;
             };

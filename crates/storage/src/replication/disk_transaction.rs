@@ -364,6 +364,20 @@ impl<'a> DiskTransaction<'a> {
         Ok(self.store.set_retained(path, former.as_ref())?)
     }
 
+    /// Records a file of the tree whose path is new to catalogue and disk. Its content is missing.
+    ///
+    /// Returns `false` if the path needs the steps for entries that exist. Nothing has changed then.
+    pub fn record_new_file(
+        &mut self,
+        path: &TreePath,
+        entry: &Entry,
+    ) -> Result<bool, CatalogError> {
+        let is_new = entry.content.is_some()
+            && self.store.has_nothing_unusual()?
+            && matches!(self.stat(path), Ok(None));
+        Ok(is_new && self.store.insert_missing(path, entry)?)
+    }
+
     /// Publishes content that was staged for an entry of the tree, and records the entry.
     pub fn publish_fetched(
         &mut self,
@@ -377,6 +391,34 @@ impl<'a> DiskTransaction<'a> {
         self.fix_attributes(entry, staged)?;
         self.quarantine_unknown(path, &known)?;
         self.publish(path, entry, staged, &known)
+    }
+
+    /// Publishes content that was fetched for an entry of the tree, at a path where nothing is. The
+    /// file is complete, as `meta` describes it.
+    ///
+    /// Returns `false` if it needs the steps of [`Self::publish_fetched`]. Nothing has changed then.
+    pub fn publish_new(
+        &mut self,
+        path: &TreePath,
+        entry: &Entry,
+        staged: &StagedName,
+        meta: &Meta,
+    ) -> Result<bool, CatalogError> {
+        let Some(content) = entry.content else { return Ok(false) };
+        let mode = entry.mode.with_owner_access(Kind::File);
+        if (meta.size, meta.mtime, meta.mode) != (content.size, content.mtime, mode)
+            || self.store.is_source(path)?
+        {
+            return Ok(false);
+        }
+        // The other steps find an error again, and handle it.
+        match self.step(path, |applier| applier.put_new(path, staged, *meta)) {
+            Ok(Some(meta)) => {
+                self.store.record_arrival(path, entry, &content, &meta)?;
+                Ok(true)
+            }
+            Ok(None) | Err(_) => Ok(false),
+        }
     }
 
     /// Sets mode and time of staged content. A file with the same bytes on another slave may have
@@ -556,6 +598,11 @@ impl<'a> DiskTransaction<'a> {
             opened => opened.and_then(|folder| folder.sync()),
         });
         concerned.iter().zip(results).try_for_each(|(path, result)| result.at(path))
+    }
+
+    /// Returns the files that were published, as the catalogue has them.
+    pub fn published(&self) -> impl Iterator<Item = (TreePath, Meta)> {
+        self.done.iter().filter_map(Applied::published)
     }
 
     /// Deletes replaced and removed files. Returns whether the sweeper has something to do.

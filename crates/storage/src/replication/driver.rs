@@ -16,9 +16,9 @@ use relais_cluster::{AnnotationTransfer, MessageBudget, Tree};
 use relais_journal::Recording;
 use relais_proto::{
     Annotations, ChangeId, ClusterId, ContentHashes, Digest, ErrorCode, FolderId, LinkMessage, Lsn,
-    Refusal, SlaveId, ToSlave, TreePage, metric,
+    Refusal, SlaveId, ToSlave, TreePage, TreePath, metric,
 };
-use relais_tree::Folder;
+use relais_tree::{Folder, Meta};
 
 use super::disk_transaction::ReplicaDisk;
 use super::local_changes::LocalChanges;
@@ -110,6 +110,8 @@ pub struct ReplicaDriver {
     pub(super) scrubber: Scrubber,
     /// Complete contents whose path refused them. They wait in staging and are not fetched again.
     pub(super) parked: HashMap<Lsn, StagedName>,
+    /// Files that were published since the last call, as the catalogue has them.
+    pub(super) published: Vec<(TreePath, Meta)>,
     /// Whether fetched content could not be stored, and none was stored since.
     pub(super) cannot_store: bool,
     in_service: bool,
@@ -188,6 +190,7 @@ impl ReplicaDriver {
             events,
             scrubber: Scrubber::default(),
             parked: HashMap::new(),
+            published: Vec::new(),
             cannot_store: false,
             in_service: false,
             litter: true,
@@ -254,6 +257,7 @@ impl ReplicaDriver {
             self.events.push_back(Event::Tick);
         }
         self.run(&scanner.store)?;
+        scanner.note_published(std::mem::take(&mut self.published));
         let quarantined = self.disk.quarantine.take_count();
         if quarantined > 0 {
             scanner.store.add_to_total(metric::QUARANTINED, quarantined)?;

@@ -5,6 +5,7 @@ use std::fs::File;
 
 use relais_cluster::replica::{FetchFault, MissingContent};
 use relais_proto::{ClusterId, FolderId, LinkMessage, Lsn, PathList, PeerSlave, ToSlave};
+use relais_tree::Meta;
 
 use crate::{Proposal, ProposalResult, StagedName};
 
@@ -87,13 +88,15 @@ impl From<FetchFault> for FetchFailure {
     }
 }
 
-/// A completely fetched content. While its file is open no other process writes it.
+/// A completely fetched content. No other thread writes its file.
 #[derive(Debug)]
 pub struct FetchedFile {
     /// Its staged name.
     pub name: StagedName,
-    /// Its file, locked.
-    pub file: File,
+    /// Its metadata after the last write.
+    pub meta: Meta,
+    /// The locked file, if another fetch of the content may use the same name.
+    pub lock: Option<File>,
 }
 
 /// What a replica sends.

@@ -5,7 +5,7 @@ use log::{error, warn};
 use relais_cluster::replica::{Event, FetchFault};
 use relais_cluster::{Entry, FileContent};
 use relais_proto::{ChangeId, Lsn, TreePath};
-use relais_tree::TreeError;
+use relais_tree::{Meta, TreeError};
 
 use super::apply_error::ApplyError;
 use super::disk_transaction::{DiskTransaction, has_content, next};
@@ -16,8 +16,10 @@ use super::messages::{FetchFailure, FetchResult, FetchedFile};
 /// Result of publishing a content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PublishResult {
-    /// The content has its name, or the path has newer content.
+    /// The content has its name.
     Published,
+    /// The path has this content already, or newer content.
+    Superseded,
     /// The content could not be stored, or is not needed any more.
     Failed,
     /// The path refuses the content.
@@ -28,6 +30,8 @@ enum PublishResult {
 struct StagedPut {
     put: Lsn,
     name: StagedName,
+    /// Its metadata after the last write, if it was fetched.
+    meta: Option<Meta>,
     row: Option<(TreePath, CatalogRow)>,
 }
 
@@ -39,8 +43,10 @@ impl ReplicaDriver {
         store: &CatalogStore,
     ) -> Result<(), CatalogError> {
         let (mut whole, mut wanted) = (Vec::new(), Vec::new());
-        for FetchResult { put, from, result } in done {
-            let row = store.row_of_put(put)?;
+        let rows = store.ask_together(|store| {
+            done.iter().map(|fetched| store.row_of_put(fetched.put)).collect::<Result<Vec<_>, _>>()
+        })?;
+        for (FetchResult { put, from, result }, row) in done.into_iter().zip(rows) {
             let path = row.as_ref().map(|(path, _)| path);
             let is_pending = path.is_some_and(|path| self.local_changes.is_pending(path));
             let blame = match result {
@@ -50,7 +56,7 @@ impl ReplicaDriver {
                     FetchFault::Local
                 }
                 Ok(file) => {
-                    wanted.push(StagedPut { put, name: file.name, row });
+                    wanted.push(StagedPut { put, name: file.name, meta: Some(file.meta), row });
                     whole.push((put, from, file));
                     continue;
                 }
@@ -75,20 +81,29 @@ impl ReplicaDriver {
             return Ok(());
         }
         let published = self.publish(&wanted, store)?;
-        if published.contains(&PublishResult::Published) && std::mem::take(&mut self.cannot_store) {
+        let is_stored = |result: &PublishResult| {
+            matches!(result, PublishResult::Published | PublishResult::Superseded)
+        };
+        if published.iter().any(is_stored) && std::mem::take(&mut self.cannot_store) {
             store.set_last_error("")?;
         }
-        for ((put, from, FetchedFile { name, file }), published) in whole.into_iter().zip(published)
+        for ((put, from, FetchedFile { name, lock, .. }), published) in
+            whole.into_iter().zip(published)
         {
-            if published == PublishResult::Refused {
-                self.parked.insert(put, name);
-                self.events.push_back(Event::Refused { put, retry: false });
-            } else {
-                self.disk.staging.discard(&name);
+            match published {
+                // Its file has another name now.
+                PublishResult::Published => {}
+                PublishResult::Refused => {
+                    self.parked.insert(put, name);
+                    self.events.push_back(Event::Refused { put, retry: false });
+                }
+                PublishResult::Superseded | PublishResult::Failed => {
+                    self.disk.staging.discard(&name);
+                }
             }
             // The lock is released last, because another thread may then fetch the same content.
-            drop(file);
-            let fault = (published != PublishResult::Published).then_some(FetchFault::Local);
+            drop(lock);
+            let fault = (!is_stored(&published)).then_some(FetchFault::Local);
             self.events.push_back(Event::Fetched { put, from, fault });
         }
         Ok(())
@@ -108,7 +123,7 @@ impl ReplicaDriver {
             match content.and_then(|content| self.staged_for(*id, &content)) {
                 Some(name) => {
                     ids.push(*id);
-                    wanted.push(StagedPut { put: *put, name, row });
+                    wanted.push(StagedPut { put: *put, name, meta: None, row });
                 }
                 None => {
                     let ok = row.is_none_or(|(_, row)| row.here);
@@ -118,7 +133,7 @@ impl ReplicaDriver {
         }
         let published = self.publish(&wanted, store)?;
         for ((id, staged), published) in ids.into_iter().zip(wanted).zip(published) {
-            let ok = published == PublishResult::Published;
+            let ok = matches!(published, PublishResult::Published | PublishResult::Superseded);
             self.events.push_back(Event::Published { id, put: staged.put, ok });
         }
         Ok(())
@@ -132,17 +147,18 @@ impl ReplicaDriver {
     ) -> Result<Vec<PublishResult>, CatalogError> {
         let mut disk = self.disk.begin(store, next(self.replica.applied()))?;
         let mut results = Vec::new();
-        for StagedPut { put, name, row } in all {
+        for StagedPut { put, name, meta, row } in all {
             let row = row.as_ref().filter(|(_, row)| !row.here);
             results.push(match row.map(|(path, row)| (path, row, row.tree_entry())) {
-                None => PublishResult::Published,
+                None => PublishResult::Superseded,
                 Some((path, row, Some(entry))) if self.replica.wants(*put) => {
-                    publish_or_record(&mut disk, path, row, &entry, name)?
+                    publish_or_record(&mut disk, path, row, &entry, (name, meta.as_ref()))?
                 }
                 Some(_) => PublishResult::Failed,
             });
         }
         let Err(e) = disk.sync().and_then(|()| Ok(store.commit()?)) else {
+            self.published.extend(disk.published());
             self.litter |= disk.finish();
             return Ok(results);
         };
@@ -192,9 +208,14 @@ fn publish_or_record(
     path: &TreePath,
     row: &CatalogRow,
     entry: &Entry,
-    name: &StagedName,
+    (name, meta): (&StagedName, Option<&Meta>),
 ) -> Result<PublishResult, CatalogError> {
     let retained = disk.store.retained(path)?;
+    if let Some(meta) = meta.filter(|_| retained.is_none())
+        && disk.publish_new(path, entry, name, meta)?
+    {
+        return Ok(PublishResult::Published);
+    }
     let known = KnownEntry { row: Some(row.clone()), retained };
     match disk.attempt(path, |disk| disk.publish_fetched(path, entry, name, known)) {
         Ok(Ok(())) => Ok(PublishResult::Published),

@@ -146,6 +146,10 @@ fn take_over(
         }
     }
     for (path, entry) in &found.come {
+        let is_held = entry.content.is_some_and(|content| held.contains_key(&content.put));
+        if !is_held && !edited.contains(path) && disk.record_new_file(path, entry)? {
+            continue;
+        }
         let came = disk.attempt(path, |disk| match entry.content {
             None => disk.add_folder(path, entry),
             // The file of the branch stays until its proposal is decided.

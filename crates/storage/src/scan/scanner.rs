@@ -3,7 +3,7 @@
 //! A new or changed file is recorded once it is quiet and no process has it open for writing. Until
 //! then its row stays as it was, and the file is scanned again later.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -22,6 +22,9 @@ use crate::sys::lease::has_writer;
 
 /// Rows written in one transaction.
 const BATCH: usize = 1000;
+
+/// Most published files whose events have not come yet.
+const MOST_PUBLISHED: usize = 16_384;
 
 /// Differences between the folder and the committed tree. The catalogue keeps the entries of the
 /// tree.
@@ -49,6 +52,8 @@ pub struct Scanner {
     detected: DetectedChanges,
     /// Whether an event caused this scan, instead of a full scan.
     by_event: bool,
+    /// Files that this program has just given their names, as the catalogue has them.
+    published: HashMap<TreePath, Meta>,
 }
 
 impl Scanner {
@@ -69,7 +74,27 @@ impl Scanner {
             open: None,
             detected: DetectedChanges::default(),
             by_event: false,
+            published: HashMap::new(),
         }
+    }
+
+    /// Records files that this program has just given their names, as the catalogue has them. The
+    /// events of their names then need no look into the catalogue.
+    pub fn note_published(&mut self, files: Vec<(TreePath, Meta)>) {
+        if self.published.len() + files.len() > MOST_PUBLISHED {
+            self.published.clear();
+        }
+        if self.watch.is_some() && files.len() <= MOST_PUBLISHED {
+            self.published.extend(files);
+        }
+    }
+
+    /// Returns whether an event is of a file that this program has published, and that is unchanged
+    /// since.
+    fn is_just_published(&mut self, folder: &Folder, path: &TreePath, name: &[u8]) -> bool {
+        self.published.remove(path).is_some_and(|meta| {
+            folder.survey(name).is_ok_and(|found| !found.mount_point && found.meta == meta)
+        })
     }
 
     /// Returns the differences that were found since the last call.
@@ -179,9 +204,10 @@ impl Scanner {
                 return Ok(());
             }
         }
-        // The listing is complete, so a name that it lacks is gone.
-        for name in known {
-            if !seen.contains(&name) && !blocked.contains(&name) {
+        // The listing is complete, so a name that it lacks is gone, unless its content is still to
+        // come.
+        for (name, is_awaited) in known {
+            if !is_awaited && !seen.contains(&name) && !blocked.contains(&name) {
                 self.forget(path, &name)?;
             }
         }
@@ -230,6 +256,9 @@ impl Scanner {
         if folder.is_root() && name == FOLDER.as_bytes()
             || self.store.is_blocked(path.as_ref().unwrap_or(folder))?
         {
+            return Ok(());
+        }
+        if path.is_some_and(|path| self.is_just_published(opened, &path, name)) {
             return Ok(());
         }
         self.by_event = true;

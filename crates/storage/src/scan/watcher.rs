@@ -1,7 +1,8 @@
 //! Watches folders with inotify and translates the events.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::ops::Bound;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask, Watches};
@@ -39,6 +40,8 @@ pub struct FolderWatcher {
     inotify: Inotify,
     watches: Watches,
     folders: HashMap<WatchDescriptor, TreePath>,
+    /// The same watches by path, so that a removed name needs no look at all of them.
+    by_path: BTreeMap<Box<str>, WatchDescriptor>,
     buffer: Vec<u8>,
     /// Whether a folder could not be watched.
     partial: bool,
@@ -56,6 +59,7 @@ impl FolderWatcher {
             inotify,
             watches,
             folders: HashMap::new(),
+            by_path: BTreeMap::new(),
             buffer: vec![0; BUFFER],
             partial: false,
         })
@@ -81,7 +85,16 @@ impl FolderWatcher {
         // The watch uses the descriptor, because the path may lead elsewhere by now.
         let name = format!("/proc/self/fd/{}", folder.as_fd().as_raw_fd());
         match self.watches.add(&name, mask) {
-            Ok(watch) => drop(self.folders.insert(watch, path.clone())),
+            Ok(watch) => {
+                // The same folder had another path before.
+                if let Some(former) = self.folders.insert(watch.clone(), path.clone()) {
+                    self.forget_path(&former, &watch);
+                }
+                let former = self.by_path.insert(path.as_str().into(), watch.clone());
+                if let Some(former) = former.filter(|former| *former != watch) {
+                    self.unwatch(former);
+                }
+            }
             Err(e) => {
                 if !std::mem::replace(&mut self.partial, true) {
                     warn!("{path} cannot be watched ({e}); it is rescanned periodically instead");
@@ -92,10 +105,29 @@ impl FolderWatcher {
 
     /// Stops watching a path and everything below it.
     pub fn remove(&mut self, path: &TreePath) {
-        let gone = self.folders.extract_if(|_, other| other == path || other.is_below(path));
-        for (watch, _) in gone {
-            // The kernel has removed the watch already if the folder is gone.
-            let _ = self.watches.remove(watch);
+        // `0` follows `/`, so the paths below are between both.
+        let (first, last) = (format!("{}/", path.as_str()), format!("{}0", path.as_str()));
+        let below = (Bound::Included(first.as_str()), Bound::Excluded(last.as_str()));
+        let mut gone: Vec<Box<str>> =
+            self.by_path.range::<str, _>(below).map(|(path, _)| path.clone()).collect();
+        gone.push(path.as_str().into());
+        for path in gone {
+            if let Some(watch) = self.by_path.remove(&path) {
+                self.unwatch(watch);
+            }
+        }
+    }
+
+    fn unwatch(&mut self, watch: WatchDescriptor) {
+        self.folders.remove(&watch);
+        // The kernel has removed the watch already if the folder is gone.
+        let _ = self.watches.remove(watch);
+    }
+
+    /// Forgets the path of a watch, unless another folder has the path by now.
+    fn forget_path(&mut self, path: &TreePath, watch: &WatchDescriptor) {
+        if self.by_path.get(path.as_str()) == Some(watch) {
+            self.by_path.remove(path.as_str());
         }
     }
 
@@ -114,7 +146,7 @@ impl FolderWatcher {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Vec::new()),
             Err(e) => return Err(e),
         };
-        let mut changes = Vec::new();
+        let (mut changes, mut ended) = (Vec::new(), Vec::new());
         for event in events {
             if event.mask.contains(EventMask::Q_OVERFLOW) {
                 changes.push(FolderEvent::RescanNeeded);
@@ -122,7 +154,7 @@ impl FolderWatcher {
             }
             let Some(folder) = self.folders.get(&event.wd) else { continue };
             if event.mask.intersects(EventMask::IGNORED) {
-                self.folders.remove(&event.wd);
+                ended.extend(self.folders.remove(&event.wd).zip(Some(event.wd)));
                 continue;
             }
             let Some(name) = event.name else {
@@ -143,6 +175,7 @@ impl FolderWatcher {
                 },
             );
         }
+        ended.iter().for_each(|(path, watch)| self.forget_path(path, watch));
         Ok(changes)
     }
 

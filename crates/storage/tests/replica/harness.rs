@@ -17,7 +17,7 @@ use relais_storage::{
     ReplicaDriver, ReplicaDriverConfig, ReplicaProgress, Scanner, SessionRequests, StagedName,
     Staging, WatchMode,
 };
-use relais_tree::{Folder, set_times};
+use relais_tree::{Folder, complete_file, set_times};
 use tempfile::TempDir;
 
 pub const OTHER: FolderId = FolderId([2; 16]);
@@ -156,17 +156,26 @@ impl Replica {
 
     /// Delivers the content of a put, as if it was fetched.
     pub fn deliver(&mut self, number: u64, content: &str) -> Vec<Output> {
-        let put = lsn(number);
-        let name = StagedName::for_put(put);
-        let mut file = self.staging.claim(&name).unwrap();
-        file.write_all(content.as_bytes()).unwrap();
-        set_times(&file, MTIME).unwrap();
-        let result = Ok(FetchedFile { name, file });
-        self.run(
-            Vec::new(),
-            SessionRequests::default(),
-            vec![FetchResult { put, from: OTHER, result }],
-        )
+        self.deliver_all(&[(number, content)], Mode::new(0o644))
+    }
+
+    /// Delivers contents together. Their files have this mode.
+    pub fn deliver_all(&mut self, contents: &[(u64, &str)], mode: Mode) -> Vec<Output> {
+        let fetched = contents.iter().map(|(number, content)| {
+            let put = lsn(*number);
+            let name = StagedName::for_attempt(put, 7);
+            let mut file = self.staging.create(&name).unwrap();
+            file.write_all(content.as_bytes()).unwrap();
+            let meta = complete_file(&file, mode, MTIME).unwrap();
+            FetchResult { put, from: OTHER, result: Ok(FetchedFile { name, meta, lock: None }) }
+        });
+        let fetched = fetched.collect();
+        self.run(Vec::new(), SessionRequests::default(), fetched)
+    }
+
+    /// Returns the number of staged files.
+    pub fn staged(&self) -> usize {
+        fs::read_dir(self.host(".relais/staging")).unwrap().count()
     }
 
     /// Stages the content of a session's put, complete and sealed.

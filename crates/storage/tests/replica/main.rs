@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail by panicking, in its helper functions too")]
 
 mod annotations;
+mod fetched;
 mod harness;
 
 use std::collections::BTreeSet;
