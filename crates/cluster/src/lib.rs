@@ -20,6 +20,7 @@ mod locks;
 mod message_budget;
 mod packed_map;
 mod properties;
+pub mod reconnect;
 pub mod record;
 mod registry;
 pub mod replica;

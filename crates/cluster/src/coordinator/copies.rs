@@ -9,6 +9,7 @@ use relais_proto::{Change, ChangeId, Expect, FolderId, LogEntry, Lsn, limits};
 
 use super::{Coordinator, CoordinatorAction, QueuedProposal};
 use crate::message_budget::{LARGE, ToSlave};
+use crate::packed_map::PackedMap;
 use crate::sequence::ChangeRequest;
 use crate::slave::LinkId;
 
@@ -16,36 +17,60 @@ impl Coordinator {
     /// Records a slave's list of missing contents; it counts once it is complete.
     pub(super) fn record_missing(&mut self, link: LinkId, upto: Lsn, puts: Vec<Lsn>, last: bool) {
         let Some(peer) = self.peers.get_mut(&link) else { return };
-        peer.missing.extend(puts);
+        puts.iter().for_each(|put| {
+            peer.missing.insert(put, &());
+        });
         if !last {
             return;
         }
         let (missing, folder) = (std::mem::take(&mut peer.missing), peer.folder);
         peer.stated = true;
         peer.applied = peer.applied.max(upto);
-        let all: Vec<(Lsn, Lsn)> = self
-            .tree()
-            .puts()
-            .take_while(|(put, _)| *put <= upto)
-            .filter_map(|(put, path)| self.tree().get(&path).map(|entry| (put, entry.version)))
+        let missing: PackedMap<Lsn, ()> = missing
+            .iter()
+            .filter(|(put, ())| *put <= upto && self.tree().path_of(*put).is_some())
             .collect();
-        for (put, changed) in all {
-            if missing.contains(&put) {
-                self.loses(put, folder);
-            } else if changed <= upto || !self.restored_since(put, upto) {
-                self.gains(put, folder);
-            }
+        let mut other = missing.clone();
+        for put in self.holders.after(upto).chain(self.restored_since(upto)) {
+            other.insert(&put, &());
         }
+        // These are announced one by one; a walk over all contents would be slow.
+        let announced: Vec<Lsn> = self.announced_gains(folder).collect();
+        for put in announced.into_iter().filter(|put| !other.contains_key(put)) {
+            self.gains(put, folder);
+        }
+        missing.iter().for_each(|(put, ())| self.loses(put, folder));
+        self.gains_all(folder, &other);
     }
 
-    /// Returns whether a withdrawal restored the content after the folder's position.
+    /// Returns the contents that another slave may be waiting for.
+    fn announced_gains(&self, folder: FolderId) -> impl Iterator<Item = Lsn> {
+        let stated = self.peers.values().filter(|peer| peer.stated && peer.folder != folder);
+        let stated: BTreeSet<FolderId> = stated.map(|peer| peer.folder).collect();
+        let waited_for = self.awaited.keys().copied().collect::<Vec<_>>();
+        self.holders.not_held_by_all(&stated).into_iter().chain(waited_for)
+    }
+
+    /// Records that a folder holds all contents but these, which no other slave waits for.
+    fn gains_all(&mut self, folder: FolderId, but: &PackedMap<Lsn, ()>) {
+        self.holders.add_to_all(folder, but);
+        let still = but.iter().filter(|(put, ())| self.without_holder.contains_key(put));
+        self.without_holder = still.collect();
+        self.lost.retain(|put| but.contains_key(put));
+        self.giving_up.retain(|put, _| but.contains_key(put));
+        let (holders, withdrawing) = (&self.holders, &self.withdrawing);
+        self.state.known.tree.formers.retain(|put, _| {
+            but.contains_key(put) || withdrawing.contains(put) || holders.copies(*put) < 2
+        });
+    }
+
+    /// Returns contents that a withdrawal restored after a folder's position.
     ///
-    /// The folder may have dropped the content before.
-    fn restored_since(&self, put: Lsn, upto: Lsn) -> bool {
+    /// The folder may have dropped them before.
+    fn restored_since(&self, upto: Lsn) -> impl Iterator<Item = Lsn> {
         let from = self.state.behind(upto);
-        self.state.tail.range(from..).flat_map(|kept| &kept.restored).any(|(_, entry)| {
-            entry.and_then(|entry| entry.content).is_some_and(|content| content.put == put)
-        })
+        let restored = self.state.tail.range(from..).flat_map(|kept| &kept.restored);
+        restored.filter_map(|(_, entry)| Some(entry.as_ref()?.content.as_ref()?.put))
     }
 
     pub(super) fn holds(&mut self, link: LinkId, put: Lsn, has: bool) {
@@ -150,6 +175,7 @@ impl Coordinator {
             .map(|content| content.put)
             .collect();
         back.iter().for_each(|put| {
+            self.holders.track(*put);
             self.without_holder.insert(put, &());
         });
     }
@@ -178,7 +204,12 @@ impl Coordinator {
     }
 
     /// Tells the slaves that still fetch a large content about another holder.
+    ///
+    /// They know enough of them when a message can name no more.
     fn send_holders(&mut self, put: Lsn) {
+        if self.holders.copies(put) > limits::HOLDERS {
+            return;
+        }
         let holders: BTreeSet<FolderId> = self.holders.of(put).collect();
         for (link, peer) in &self.peers {
             if peer.stated && peer.sent_upto >= put && !holders.contains(&peer.folder) {
@@ -199,15 +230,16 @@ impl Coordinator {
         if self.without_holder.is_empty() || self.halted.is_some() || !self.expected.is_empty() {
             return;
         }
-        let all_there = self
-            .folders
-            .iter()
-            .all(|folder| self.peers.values().any(|peer| peer.folder == *folder && peer.stated));
+        let stated = self.peers.values().filter(|peer| peer.stated);
+        let stated: BTreeSet<FolderId> = stated.map(|peer| peer.folder).collect();
+        let all_there = self.folders.is_subset(&stated);
         let Some(applied) =
             self.peers.values().map(|peer| peer.applied).min().filter(|_| all_there)
         else {
             return;
         };
+        // A joining slave gets all given-up puts in one message.
+        let places = limits::GIVEN_UP.saturating_sub(self.giving_up.len() + self.withdrawing.len());
         let gone: Vec<Lsn> = self
             .without_holder
             .iter()
@@ -217,10 +249,9 @@ impl Coordinator {
                 entry.is_some_and(|entry| entry.version <= applied)
                     && !self.giving_up.contains_key(put)
             })
+            .take(places)
             .collect();
-        // A joining slave gets all given-up puts in one message.
-        let places = limits::GIVEN_UP.saturating_sub(self.giving_up.len() + self.withdrawing.len());
-        for put in gone.into_iter().take(places) {
+        for put in gone {
             let brings_back = self.failed.contains(&put) || self.tree().replaced(put);
             if self.tree().can_withdraw(put) && brings_back {
                 self.giving_up.insert(put, self.peers.keys().copied().collect());

@@ -1,13 +1,14 @@
 //! Connected slaves: their join, and the messages they get.
 
-use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use relais_proto::{ErrorCode, FolderId, Lsn, Refusal, SlaveId, TreePath, limits};
 
-use super::linked_slave::{LinkedSlave, TreeTransfer};
+use super::linked_slave::{LinkedSlave, TreeCopy, TreeTransfer};
 use super::master_state::{HistoryRelation, RecentChange};
 use super::{Coordinator, CoordinatorAction, HaltReason, Holders};
 use crate::message_budget::{CommittedEntry, MessageBudget, ReplicaPosition, ToSlave};
+use crate::packed_map::PackedMap;
 use crate::slave::LinkId;
 
 impl Coordinator {
@@ -62,7 +63,7 @@ impl Coordinator {
                 let timelines = self.state.timelines().to_vec();
                 (ToSlave::Follow { epoch, lsn, chain, given_up, timelines }, None)
             }
-            _ => (ToSlave::Compare { epoch, lsn, given_up }, Some(TreeTransfer::of(&self.state))),
+            _ => (ToSlave::Compare { epoch, lsn, given_up }, Some(self.tree_transfer())),
         };
         let applied = position.applied;
         let peer = LinkedSlave {
@@ -72,11 +73,20 @@ impl Coordinator {
             applied,
             ready: true,
             stated: false,
-            missing: BTreeSet::new(),
+            missing: PackedMap::default(),
             listing,
         };
         self.peers.insert(link, peer);
+        self.woken.insert(link);
         self.actions.send(link, message);
+    }
+
+    /// Returns a transfer of the tree. Slaves that compare at the same time share one copy.
+    fn tree_transfer(&mut self) -> TreeTransfer {
+        let copy = self.copy.upgrade().filter(|copy| self.state.reaches(copy.lsn));
+        let copy = copy.unwrap_or_else(|| Arc::new(TreeCopy::of(&self.state)));
+        self.copy = Arc::downgrade(&copy);
+        TreeTransfer::of(copy)
     }
 
     /// Returns the last change that the slave on this link has applied.
@@ -87,8 +97,15 @@ impl Coordinator {
 
     /// Sends each ready slave the changes that it has not received.
     pub(super) fn send_changes(&mut self) {
-        let mut outrun = Vec::new();
-        for (link, peer) in &mut self.peers {
+        let (mut outrun, last) = (Vec::new(), self.state.last());
+        let woken = std::mem::take(&mut self.woken);
+        // Without a new change only few links can get something, of perhaps a thousand.
+        let links: Vec<LinkId> = match std::mem::replace(&mut self.offered, last) == last {
+            true => woken.into_iter().collect(),
+            false => self.peers.keys().copied().collect(),
+        };
+        for link in &links {
+            let Some(peer) = self.peers.get_mut(link) else { continue };
             if !peer.ready {
                 continue;
             }
@@ -96,11 +113,10 @@ impl Coordinator {
                 Some(listing) => match listing.next() {
                     Some(page) => page,
                     None => {
-                        let (lsn, chain, entries) = (listing.lsn, listing.chain, listing.count);
-                        let timelines = std::mem::take(&mut listing.timelines);
-                        peer.sent_upto = lsn;
+                        let end = listing.end();
+                        peer.sent_upto = listing.lsn();
                         peer.listing = None;
-                        ToSlave::End { lsn, chain, timelines, entries }
+                        end
                     }
                 },
                 None if peer.sent_upto >= self.state.last() => continue,

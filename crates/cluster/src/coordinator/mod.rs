@@ -10,6 +10,7 @@
 
 mod annotation_transfer;
 mod copies;
+mod folder_set;
 mod holders;
 mod linked_slave;
 mod linked_slaves;
@@ -22,6 +23,7 @@ mod snapshot;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Weak;
 
 use relais_proto::{
     Change, ChangeId, ErrorCode, FairQueue, FolderId, LogEntry, Lsn, Refusal, limits, wire_enum,
@@ -29,7 +31,7 @@ use relais_proto::{
 
 pub use self::annotation_transfer::AnnotationTransfer;
 pub use self::holders::Holders;
-use self::linked_slave::LinkedSlave;
+use self::linked_slave::{LinkedSlave, TreeCopy};
 pub use self::located_entry::LocatedEntry;
 pub use self::master_state::{HistoryRelation, IDS, MasterState, TAIL, TAIL_BYTES};
 pub use self::removal_records::{REMOVALS, REMOVALS_PER_ACCOUNT, RemovalRecords};
@@ -173,6 +175,12 @@ pub struct Coordinator {
     /// Puts whose withdrawal waits or is being written. Their replaced entries stay known.
     withdrawing: BTreeSet<Lsn>,
     peers: BTreeMap<LinkId, LinkedSlave>,
+    /// Links that may get a message although there is no new change.
+    woken: BTreeSet<LinkId>,
+    /// Last change that was offered to all ready links.
+    offered: Lsn,
+    /// The tree that comparing slaves get, while one of them still receives it.
+    copy: Weak<TreeCopy>,
     /// All folders of the cluster, connected or not.
     folders: BTreeSet<FolderId>,
     /// Folders that have not joined since the start. Nothing is numbered while there are any.
@@ -221,13 +229,16 @@ impl Coordinator {
     pub fn new(state: MasterState, folders: BTreeSet<FolderId>) -> Self {
         Self {
             sequencer: Sequencer::new(state.last()),
-            holders: Holders::default(),
+            holders: Holders::tracking(state.tree().puts().map(|(put, _)| put)),
             without_holder: state.tree().puts().map(|(put, _)| (put, ())).collect(),
             lost: BTreeSet::new(),
             failed: BTreeSet::new(),
             giving_up: BTreeMap::new(),
             withdrawing: BTreeSet::new(),
             peers: BTreeMap::new(),
+            woken: BTreeSet::new(),
+            offered: state.last(),
+            copy: Weak::new(),
             expected: folders.clone(),
             folders,
             waiting: FairQueue::new(usize::MAX),
@@ -324,7 +335,10 @@ impl Coordinator {
         };
         match message {
             ToMaster::Join { .. } => {}
-            ToMaster::Ready => peer.ready = true,
+            ToMaster::Ready => {
+                peer.ready = true;
+                self.woken.insert(link);
+            }
             ToMaster::Applied { upto } => peer.applied = peer.applied.max(upto),
             ToMaster::MissingContents { upto, puts, last } => {
                 self.record_missing(link, upto, puts, last)

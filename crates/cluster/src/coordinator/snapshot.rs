@@ -141,7 +141,7 @@ fn all<T: Wire>(from: &mut Decoder<'_>) -> Result<Vec<T>, WireError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::linked_slave::TreeTransfer;
+    use super::super::linked_slave::{TreeCopy, TreeTransfer};
     use super::*;
     use crate::message_budget::ToSlave;
     use relais_proto::{
@@ -149,6 +149,7 @@ mod tests {
         PropertyName, Sha256, limits,
     };
     use std::collections::HashMap;
+    use std::sync::Arc;
 
     fn path(name: &str) -> TreePath {
         TreePath::new(name).unwrap()
@@ -274,7 +275,7 @@ mod tests {
         let back = MasterState::from_bytes(&state.to_bytes()).unwrap();
         assert_eq!(back.tree().annotations(), all);
         let (mut transfer, mut received, mut pages) =
-            (TreeTransfer::of(&back), Annotations::default(), 0);
+            (TreeTransfer::of(Arc::new(TreeCopy::of(&back))), Annotations::default(), 0);
         while let Some(page) = transfer.next() {
             let mut frame = Vec::new();
             LinkMessage::ToSlave(page.clone()).encode(&mut frame);
