@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use relais_cluster::{ConnectionAddrs, LinkId, SlaveAddresses, endpoints_for};
@@ -39,32 +39,67 @@ impl LinkedSlave {
     }
 }
 
+/// Number of links up to which each gets a changed list of peers at once.
+const FEW: usize = 32;
+/// With more links, the pause between two lists is this for each link.
+///
+/// A list has as many entries as there are links, and each link gets it. So when all slaves of a
+/// large cluster come back, a list for each of them would be too much.
+const PAUSE_PER_LINK: Duration = Duration::from_millis(1);
+
+/// When the list of peers was sent, and whether it has changed since.
+#[derive(Debug, Default)]
+struct PeerLists {
+    sent: Option<Instant>,
+    is_due: bool,
+}
+
 /// All linked slaves.
 #[derive(Debug, Default)]
 pub(crate) struct LinkedSlaves {
     open: Mutex<BTreeMap<LinkId, LinkedSlave>>,
     /// Locked while `open` is, so that no message overtakes a later one.
     uploads: Mutex<PathUploads>,
+    /// Locked while `open` is.
+    lists: Mutex<PeerLists>,
 }
 
 impl LinkedSlaves {
-    /// Adds a slave, and sends the new list of peers to all, and the others' uploads to it.
+    /// Adds a slave, and sends the others' uploads to it. All get the new list of peers.
     pub fn add(&self, linked: LinkedSlave) {
         let mut open = self.open.lock();
         let others = self.uploads.lock().linked(linked.reporting(), Instant::now());
         linked.send_uploads(list_messages(&others));
         open.insert(linked.link, linked);
-        send_peers(&open);
+        self.lists.lock().is_due = true;
+        self.send_due(&open);
     }
 
-    /// Removes a slave, and sends the new list of peers to all.
+    /// Sends the list of peers to all if it has changed and its pause is over.
+    pub fn send_peers(&self) {
+        self.send_due(&self.open.lock());
+    }
+
+    fn send_due(&self, open: &BTreeMap<LinkId, LinkedSlave>) {
+        let mut lists = self.lists.lock();
+        let links = u32::try_from(open.len()).unwrap_or(u32::MAX);
+        let pause = PAUSE_PER_LINK.saturating_mul(links);
+        let is_early = lists.sent.is_some_and(|sent| sent.elapsed() < pause);
+        if lists.is_due && (open.len() <= FEW || !is_early) {
+            *lists = PeerLists { sent: Some(Instant::now()), is_due: false };
+            send_peers(open);
+        }
+    }
+
+    /// Removes a slave. All others get the new list of peers.
     pub fn remove(&self, link: LinkId) {
         let mut open = self.open.lock();
         if let Some(linked) = open.remove(&link) {
             if open.values().all(|other| other.slave != linked.slave) {
                 self.uploads.lock().unlinked(linked.slave, Instant::now());
             }
-            send_peers(&open);
+            self.lists.lock().is_due = true;
+            self.send_due(&open);
         }
     }
 

@@ -13,7 +13,7 @@ use relais_cluster::LinkId;
 use relais_net::Stream;
 
 /// Cap on links of slaves; each has threads.
-const SLAVES: usize = 256;
+const SLAVES: usize = 1024;
 /// Cap on links of operators, counted apart, so that `status` works when all slave links are taken.
 const OPERATORS: usize = 32;
 

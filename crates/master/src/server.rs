@@ -34,7 +34,7 @@ const PRE_AUTH_CONNECTIONS: usize = 2048;
 /// Read-ahead of a link.
 const READ_AHEAD: usize = 64 * 1024;
 /// Descriptors reserved for links (three for each encrypted one), files and libraries.
-const RESERVE: u64 = 992;
+const RESERVE: u64 = 3296;
 /// Time between two checks for silent slaves, for the log. Redirects check each time.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// Time between two checks whether slaves can serve the HTTP requests that wait for them.
@@ -130,6 +130,7 @@ pub fn run(
         core.answer_logins();
         core.send_generation();
         core.announce_all();
+        core.slaves.send_peers();
         logins.update_status();
         core.config.certifier.tick();
         if order.is_finished() {

@@ -14,10 +14,11 @@ use std::time::{Duration, Instant};
 use log::{debug, info, warn};
 use parking_lot::Mutex;
 use relais_auth::{ClusterKey, LinkError, LinkRole, decode_link_frame};
+use relais_cluster::reconnect::ReconnectPauses;
 use relais_engine::{DISPLACED, Protocol};
 use relais_net::tls::Dialer;
 use relais_net::{Connection, Stream};
-use relais_os::MailboxSender;
+use relais_os::{MailboxSender, random};
 use relais_proto::{
     ClusterId, ErrorCode, Heartbeat, HttpListeners, LinkMessage, Lsn, PeerSlave, Registration,
     SlaveState, WireError, limits, metric,
@@ -36,8 +37,8 @@ use crate::generation::GenerationFile;
 use crate::thread::OwnedThread;
 use crate::worker_message::{WorkerMessage, notify};
 
-/// Shortest and longest pause between two attempts to reach the master.
-const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// A link that was up for longer fails for a new reason, so the next attempt comes soon.
+const STABLE: Duration = Duration::from_secs(2);
 /// Time between two checks whether a slave has become ready.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -96,6 +97,7 @@ impl MasterLink {
             hashed: 0,
             last_error: String::new(),
             dialer: Dialer::new(context.config.tls.encrypt)?,
+            known_slaves: 0,
         };
         let logins = Some(LoginRelayThread::start(logins)?);
         let uploads = Some(UploadRelayThread::start(uploads)?);
@@ -159,11 +161,13 @@ struct LinkThread {
     /// The last logged error, so that it is logged once.
     last_error: String,
     dialer: Dialer,
+    /// The number of slaves in the master's last list.
+    known_slaves: usize,
 }
 
 impl LinkThread {
     fn run(mut self) {
-        let mut pause = RETRY_PAUSES.0;
+        let mut pauses = ReconnectPauses::default();
         while !self.is_stopping() {
             let began = Instant::now();
             let why = self.run_link().err();
@@ -172,13 +176,12 @@ impl LinkThread {
                 warn!("{why}; trying again");
                 self.last_error = why;
             }
-            // A link that was up for a while failed for a new reason, so the next attempt comes
-            // soon.
-            pause = if began.elapsed() > RETRY_PAUSES.1 * 2 {
-                RETRY_PAUSES.0
-            } else {
-                (pause * 2).min(RETRY_PAUSES.1)
-            };
+            if began.elapsed() > STABLE {
+                pauses.reset();
+            }
+            // Without a random number the pause is the shortest.
+            let random = random().map(u64::from_ne_bytes).unwrap_or_default();
+            let pause = pauses.next(self.known_slaves, random);
             // The end of the link wakes this thread.
             if !self.is_stopping() {
                 std::thread::park_timeout(pause);
@@ -382,6 +385,7 @@ impl LinkThread {
                 if !last {
                     return Ok(());
                 }
+                self.known_slaves = self.peers.len();
                 LinkEvent::Peers(std::mem::take(&mut self.peers))
             }
             LinkMessage::ToSlave(message) => LinkEvent::Message(message),
