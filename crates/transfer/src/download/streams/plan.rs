@@ -178,7 +178,7 @@ impl StreamPlan {
     /// Ends a trial by its rate, and begins another one or none.
     fn decide(&mut self, seen: &Observation, rate: u64, before: Option<(usize, u64)>) {
         self.trial = None;
-        let streams = seen.streams;
+        let (streams, wanted) = (seen.streams, self.target);
         if let Some((count, other)) = before {
             let (more, fewer) = if count < streams { (rate, other) } else { (other, rate) };
             let are_worth = more >= fewer.saturating_mul(GAIN) / 100;
@@ -189,7 +189,8 @@ impl StreamPlan {
                 return;
             }
         }
-        if time_of(seen.missing, rate) < WORTHWHILE {
+        // If there are fewer streams than wanted, no server can be used for more.
+        if time_of(seen.missing, rate) < WORTHWHILE || streams < wanted {
             self.is_final = true;
         } else if before.is_none() && self.line.one_carries(rate) {
             self.change(streams, rate, 1);
@@ -201,7 +202,7 @@ impl StreamPlan {
 
     /// Tries another number of streams; the present one is final if there is no other.
     fn change(&mut self, streams: usize, rate: u64, target: usize) {
-        if target == streams || streams < self.target && target > streams {
+        if target == streams {
             self.is_final = true;
             return;
         }
@@ -257,6 +258,21 @@ mod tests {
         assert_eq!(run(40, 1, 1024 * MIB, |streams| streams as u64 * 40 * MIB), [8]);
         // One stream that loses packets carries less than several do.
         assert_eq!(run(40, 1, 256 * MIB, |streams| streams as u64 * MIB), [8, 1, 8]);
+    }
+
+    #[test]
+    fn a_server_that_cannot_be_used_is_not_waited_for() {
+        let line = Line { round_trip: Duration::ZERO, servers: 4, limit: 8 };
+        let start = Instant::now();
+        let (mut plan, mut moved) = (StreamPlan::new(line, start, 0), 0);
+        for tick in 1..80 {
+            let now = start + Duration::from_millis(tick * 25);
+            let streams = plan.target().min(3);
+            moved += streams as u64 * MIB / 2;
+            let (missing, is_settled) = (256 * MIB, true);
+            plan.observe(&Observation { now, moved, missing, streams, is_settled });
+        }
+        assert_eq!((plan.target(), plan.is_final), (3, true));
     }
 
     #[test]
