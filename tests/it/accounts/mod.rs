@@ -244,7 +244,8 @@ fn all_have_looked() {
     std::thread::sleep(std::time::Duration::from_millis(600));
 }
 
-fn login(name: &str, password: &str) -> Request {
+/// Makes the login of a native client.
+pub fn login(name: &str, password: &str) -> Request {
     Request::Login(Login {
         user: name.to_owned(),
         password: password.as_bytes().to_vec(),

@@ -229,7 +229,7 @@ fn pipelined_requests_are_answered_in_order_in_bounded_memory() {
 }
 
 /// Connects with small buffers.
-fn connect_narrow(to: SocketAddr) -> TcpStream {
+pub fn connect_narrow(to: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     socket.set_send_buffer_size(4096).unwrap();

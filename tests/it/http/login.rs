@@ -7,8 +7,8 @@ use crate::ftp::ftp_address;
 use crate::harness::{ProgramBuilder, SOON, Standalone, TestDir};
 
 /// `ann:secret` and `ann:wrong` in Base64.
-const ANN: &str = "Authorization: Basic YW5uOnNlY3JldA==";
-const WRONG: &str = "Authorization: Basic YW5uOndyb25n";
+pub const ANN: &str = "Authorization: Basic YW5uOnNlY3JldA==";
+pub const WRONG: &str = "Authorization: Basic YW5uOndyb25n";
 
 pub fn operate(dir: &TestDir, args: &[&str], password: &str) {
     let file = dir.path().join("password");
@@ -25,7 +25,7 @@ pub fn operate(dir: &TestDir, args: &[&str], password: &str) {
 }
 
 /// Starts a standalone slave with HTTP and the account `ann`.
-fn with_account(args: &[&str]) -> (Standalone, SocketAddr) {
+pub fn with_account(args: &[&str]) -> (Standalone, SocketAddr) {
     let dir = TestDir::new();
     let root = dir.folder("root");
     std::fs::write(root.join("f"), b"content").unwrap();
@@ -51,7 +51,7 @@ fn log_in(addr: SocketAddr) -> (String, String) {
     (format!("Cookie: {value}"), answer.header("x-csrf-token").unwrap().to_owned())
 }
 
-fn get(addr: SocketAddr, fields: &[&str]) -> HttpAnswer {
+pub fn get(addr: SocketAddr, fields: &[&str]) -> HttpAnswer {
     HttpTestClient::connect(addr).request("GET /f", fields, &[])
 }
 

@@ -11,6 +11,7 @@ mod kept;
 mod listeners;
 mod log_outs;
 mod login;
+mod many_clients;
 mod metrics;
 mod operating;
 mod proxies;
