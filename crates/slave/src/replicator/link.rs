@@ -278,7 +278,7 @@ impl LinkThread {
         self.outgoing.begin(self.number, move |messages| {
             for message in messages {
                 // The thread that sends has ended, which it reports itself.
-                let _ = sender.send(Outgoing::Message(message));
+                let _ = sender.send(Outgoing::Message(Box::new(message)));
             }
         });
         self.log_outs.link_began();
@@ -420,7 +420,7 @@ impl Drop for LinkShutdown {
 
 /// What the sending thread of a link is given.
 enum Outgoing {
-    Message(LinkMessage),
+    Message(Box<LinkMessage>),
     /// The master has ordered a scrub with this number.
     ScrubOrdered(u64),
 }
