@@ -13,8 +13,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use log::debug;
 use parking_lot::Mutex;
 use relais_auth::{
-    AuthenticatedUser, ClusterKey, FailedLogins, LiveAccounts, LocalLoginState, PasswordVerifier,
-    Ticket,
+    AuthenticatedUser, ClusterKey, EndedTickets, FailedLogins, LiveAccounts, LocalLoginState,
+    PasswordVerifier, Ticket, log_out,
 };
 use relais_cluster::{
     Balance, Conflict, ConnectionAddrs, CoordinatorEvent, HttpAddresses, HttpEndpoint,
@@ -22,8 +22,8 @@ use relais_cluster::{
 };
 use relais_coordinator::{OrderCommand, OrderHandle, OrderStatus, SharedOrderStatus};
 use relais_proto::{
-    ClusterId, ErrorCode, FolderId, Heartbeat, LinkMessage, Login, PathPage, Refusal, Registration,
-    Reply, SlaveId, SlaveReport, SlaveState, TreePage, sanitize,
+    ClusterId, ErrorCode, FolderId, Heartbeat, LinkMessage, LogOut, Login, PathPage, Refusal,
+    Registration, Reply, SlaveId, SlaveReport, SlaveState, TreePage, sanitize,
 };
 
 use crate::announcements::{Announced, state_text};
@@ -32,8 +32,9 @@ use crate::events::EventLog;
 use crate::forwarded_logins::ForwardedLogins;
 use crate::http_config::HttpConfig;
 use crate::linked_slaves::LinkedSlaves;
-use crate::log_outs::LogOuts;
+use crate::log_outs::{LogOuts, send_log_outs};
 use crate::open_links::OpenLinks;
+use crate::outbox::Outbox;
 use crate::queries::Queries;
 use crate::status::Report;
 
@@ -199,6 +200,32 @@ impl Core {
                 })
             }
         }
+    }
+
+    /// Returns the tickets whose users have logged out.
+    pub fn ended_tickets(&self) -> EndedTickets<'_> {
+        self.log_outs.table()
+    }
+
+    /// Makes a ticket useless on all servers.
+    pub fn end_ticket(&self, ticket: &Ticket, bytes: &[u8]) {
+        self.add_log_outs(&[log_out(ticket, bytes, self.time_ms())], None);
+    }
+
+    /// Adds log-outs, and passes new ones on to all slaves but the one on the link `from`.
+    pub fn add_log_outs(&self, rows: &[LogOut], from: Option<LinkId>) {
+        let new = self.log_outs.add(rows, self.time_ms());
+        if new.is_empty() {
+            return;
+        }
+        for linked in self.slaves.all().iter().filter(|linked| Some(linked.link) != from) {
+            send_log_outs(&linked.outbox, &new);
+        }
+    }
+
+    /// Sends a slave all log-outs. Later ones follow, because it is among the linked slaves.
+    pub fn send_log_outs(&self, outbox: &Outbox) {
+        send_log_outs(outbox, &self.ended_tickets().rows(self.time_ms()));
     }
 
     /// Issues a ticket for a user that has logged in.

@@ -1,18 +1,16 @@
 //! The log-outs that the cluster knows: all servers refuse their tickets.
 //!
-//! The master keeps them in a file, and passes each on to all slaves. A slave that connects gets all
-//! of them and sends those that it knows. So they hold on a slave that was away, too. The journal has
-//! none: a log-out concerns no entry of the tree, and expires.
+//! The master keeps them in a file, and passes each on to all slaves. A slave that connects gets
+//! all of them and sends those that it knows. So they hold on a slave that was away, too. The
+//! journal has none: a log-out concerns no entry of the tree, and expires.
 
 use std::sync::atomic::AtomicU64;
 
 use log::warn;
 use parking_lot::Mutex;
-use relais_auth::{EndedTickets, LogOutFile, SecretFileError, Ticket, log_out};
-use relais_cluster::LinkId;
+use relais_auth::{EndedTickets, LogOutFile, SecretFileError};
 use relais_proto::{LinkMessage, LogOut, limits};
 
-use crate::core::Core;
 use crate::outbox::Outbox;
 
 /// The table and its file.
@@ -41,7 +39,7 @@ impl LogOuts {
     }
 
     /// Adds rows, and writes the file; returns those that were not known.
-    fn add(&self, rows: &[LogOut], now_ms: u64) -> Vec<LogOut> {
+    pub fn add(&self, rows: &[LogOut], now_ms: u64) -> Vec<LogOut> {
         let new: Vec<LogOut> =
             rows.iter().copied().filter(|row| self.table().insert(*row)).collect();
         if !new.is_empty() {
@@ -55,35 +53,8 @@ impl LogOuts {
     }
 }
 
-impl Core {
-    /// Returns the tickets whose users have logged out.
-    pub fn ended_tickets(&self) -> EndedTickets<'_> {
-        self.log_outs.table()
-    }
-
-    /// Makes a ticket useless on all servers.
-    pub fn end_ticket(&self, ticket: &Ticket, bytes: &[u8]) {
-        self.add_log_outs(&[log_out(ticket, bytes, self.time_ms())], None);
-    }
-
-    /// Adds log-outs, and passes new ones on to all slaves but the one on the link `from`.
-    pub fn add_log_outs(&self, rows: &[LogOut], from: Option<LinkId>) {
-        let new = self.log_outs.add(rows, self.time_ms());
-        if new.is_empty() {
-            return;
-        }
-        for linked in self.slaves.all().iter().filter(|linked| Some(linked.link) != from) {
-            send(&linked.outbox, &new);
-        }
-    }
-
-    /// Sends a slave all log-outs. Later ones follow, because it is among the linked slaves.
-    pub fn send_log_outs(&self, outbox: &Outbox) {
-        send(outbox, &self.ended_tickets().rows(self.time_ms()));
-    }
-}
-
-fn send(outbox: &Outbox, rows: &[LogOut]) {
+/// Sends log-outs to a slave.
+pub(crate) fn send_log_outs(outbox: &Outbox, rows: &[LogOut]) {
     for rows in rows.chunks(limits::LOG_OUTS) {
         outbox.send(&LinkMessage::OtherLogOuts(rows.to_vec()));
     }
