@@ -26,7 +26,8 @@ use relais_transfer::download::download;
 use relais_transfer::{Progress, Ranges, Resume, TransferError};
 use relais_tree::{TreeError, complete_file};
 
-use super::holder_sessions::{FetchContext, FetchJob, FolderSessions, PeerConnection};
+use super::fetch_context::{FetchContext, FetchJob};
+use super::holder_sessions::{FolderSessions, PeerConnection};
 use super::small_fetches::SmallFetches;
 use super::small_jobs::SmallJobs;
 use crate::config::Cluster;

@@ -12,7 +12,7 @@ use relais_net::Connection;
 use relais_proto::{FolderId, Lsn, PeerSlave, Request, limits};
 use relais_transfer::{Fault, StreamSource};
 
-use super::holder_sessions::FetchContext;
+use super::fetch_context::FetchContext;
 
 /// Most folders of which one content is fetched at the same time.
 const MAX_STREAMS: usize = 8;

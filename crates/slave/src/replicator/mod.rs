@@ -6,6 +6,7 @@
 
 mod catalog_writer;
 pub mod fetch;
+mod fetch_context;
 mod hasher;
 mod holder_sessions;
 mod holder_streams;

@@ -18,7 +18,8 @@ use relais_transfer::TransferError;
 use relais_transfer::pipeline::{self, PipelineHandler, PipelineReply, PipelineRequest};
 use relais_tree::{Meta, TreeError, complete_file};
 
-use super::holder_sessions::{FetchContext, FetchJob, FolderSessions, PeerConnection};
+use super::fetch_context::{FetchContext, FetchJob};
+use super::holder_sessions::{FolderSessions, PeerConnection};
 use super::small_jobs::SmallJobs;
 
 /// Contents that are synced and passed on together.

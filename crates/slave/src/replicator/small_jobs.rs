@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use parking_lot::{Condvar, Mutex};
 use relais_proto::{FolderId, Lsn};
 
-use super::holder_sessions::FetchJob;
+use super::fetch_context::FetchJob;
 
 /// The queues, which threads share.
 #[derive(Default)]

@@ -7,6 +7,7 @@
 //! A session ends at its first failure. When the last one has ended, the caller fetches the rest.
 
 mod fetcher;
+mod job;
 mod shared;
 mod values;
 mod window;
@@ -14,24 +15,13 @@ mod window;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use relais_proto::{Digest, TreePath};
-
 use self::fetcher::start_fetcher;
+pub(super) use self::job::OrderedJob;
 use self::shared::{Ordered, OrderedFetch};
 pub(super) use self::values::ProvedValues;
 use crate::error::TransferError;
 use crate::progress::Progress;
 use crate::sessions::StreamSource;
-
-/// What is fetched: the pieces of a content from number `first` on.
-pub(super) struct OrderedJob {
-    pub path: TreePath,
-    pub size: u64,
-    pub digest: Digest,
-    /// The proved values of all pieces.
-    pub values: Vec<Digest>,
-    pub first: u64,
-}
 
 /// Passes the pieces on that so many sessions fetch; returns the servers that sent some.
 ///

@@ -8,8 +8,8 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use relais_net::Stream;
 
-use super::OrderedJob;
-use super::window::Window;
+use super::job::OrderedJob;
+use super::window::PieceWindow;
 use crate::error::{Fault, TransferError};
 use crate::progress::Progress;
 
@@ -17,7 +17,7 @@ use crate::progress::Progress;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 struct OrderedState {
-    window: Window,
+    window: PieceWindow,
     /// Number of sessions that fetch, or are being opened.
     fetchers: usize,
     is_stopped: bool,
@@ -37,7 +37,7 @@ pub(super) struct Ordered {
 
 impl Ordered {
     pub fn new(job: OrderedJob) -> Self {
-        let window = Window::new(job.first..relais_tree::piece_count(job.size));
+        let window = PieceWindow::new(job.first..relais_tree::piece_count(job.size));
         let (fetchers, is_stopped) = (0, false);
         let (sockets, damaged, servers) = Default::default();
         let state = OrderedState { window, fetchers, is_stopped, sockets, damaged, servers };

@@ -10,7 +10,7 @@ const WINDOW: u64 = 64;
 
 /// The pieces of a content; see the module.
 #[derive(Debug)]
-pub struct Window {
+pub struct PieceWindow {
     /// The next piece in order.
     next: u64,
     /// The first piece that nothing has claimed yet.
@@ -22,7 +22,7 @@ pub struct Window {
     ready: BTreeMap<u64, Vec<u8>>,
 }
 
-impl Window {
+impl PieceWindow {
     /// Makes the window of these pieces.
     pub fn new(pieces: Range<u64>) -> Self {
         let Range { start, end } = pieces;
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn pieces_come_in_order_and_within_the_window() {
-        let mut window = Window::new(2..200);
+        let mut window = PieceWindow::new(2..200);
         let mut claimed: Vec<Range<u64>> = Vec::new();
         while let Some(run) = window.claim() {
             claimed.push(run);
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn the_last_run_is_short() {
-        let mut window = Window::new(0..5);
+        let mut window = PieceWindow::new(0..5);
         assert_eq!(
             [window.claim(), window.claim(), window.claim()],
             [Some(0..4), Some(4..5), None]
