@@ -55,7 +55,7 @@ fn main() {
         print("restart, for each slave", std::mem::take(&mut fleet.master.cost), slaves);
         let (joins, time) = (restart.peak, restart.complete);
         println!(
-            "down for {down:?}: {} attempts, at most {joins} joins in 100 ms, complete after {time:?}",
+            "down for {down:?}: {} attempts, at most {joins} joins in 100 ms, all after {time:?}",
             restart.attempts
         );
     }

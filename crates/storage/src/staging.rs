@@ -110,8 +110,10 @@ impl StagedName {
         Self { id: ChangeId(id), binding: 0, is_sealed: false }
     }
 
-    /// Returns a name for content of a put that is fetched at once. Attempts with other numbers have
-    /// other names, so none writes into a file that another one has completed.
+    /// Returns a name for content of a put that is fetched at once.
+    ///
+    /// Attempts with other numbers have other names, so none writes into a file that another one
+    /// has completed.
     #[must_use]
     pub fn for_attempt(put: Lsn, attempt: u16) -> Self {
         Self { binding: u64::from(attempt), ..Self::for_put(put) }

@@ -246,8 +246,11 @@ impl Cluster {
             eventually(SOON, "all files hashed and numbered", || {
                 let mut session = session(slave.addr, &ticket);
                 let is_hashed = session.status().1.get(metric::UNHASHED) == 0;
-                let is_numbered = |reply| matches!(reply, Reply::Details { entry, .. } if entry.version.is_some());
-                (is_hashed && stats.iter().all(|stat| is_numbered(session.ask(stat)))).then_some(())
+                let mut is_numbered = |stat| match session.ask(stat) {
+                    Reply::Details { entry, .. } => entry.version.is_some(),
+                    _ => false,
+                };
+                (is_hashed && stats.iter().all(&mut is_numbered)).then_some(())
             });
         }
     }

@@ -366,7 +366,7 @@ impl<'a> DiskTransaction<'a> {
 
     /// Records a file of the tree whose path is new to catalogue and disk. Its content is missing.
     ///
-    /// Returns `false` if the path needs the steps for entries that exist. Nothing has changed then.
+    /// Returns `false`, and changes nothing, if the path needs the steps for entries that exist.
     pub fn record_new_file(
         &mut self,
         path: &TreePath,
@@ -396,7 +396,7 @@ impl<'a> DiskTransaction<'a> {
     /// Publishes content that was fetched for an entry of the tree, at a path where nothing is. The
     /// file is complete, as `meta` describes it.
     ///
-    /// Returns `false` if it needs the steps of [`Self::publish_fetched`]. Nothing has changed then.
+    /// Returns `false`, and changes nothing, if it needs the steps of [`Self::publish_fetched`].
     pub fn publish_new(
         &mut self,
         path: &TreePath,
