@@ -1,6 +1,7 @@
 //! Downloads by several streams: shared between slaves, and slaves that fail during them.
 
 use std::fs;
+use std::process::Stdio;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -240,4 +241,53 @@ fn a_holder_that_sends_damaged_bytes_is_named() {
         let warning = format!("{} sent 1 damaged piece", slave.public());
         assert!(log.contains(&warning), "{log}");
     }
+}
+
+/// Writes `f` to a file by `cat`. While one slave sends the first segments, `prepare` is called for
+/// the two others; `fail` is called for one of them once it sends, too.
+#[track_caller]
+fn cat(prepare: impl Fn(&Proxy), fail: impl Fn(&mut Cluster, usize)) -> String {
+    let bytes = bytes();
+    let mut cluster = cluster(3, &bytes);
+    (0..3).for_each(|n| proxy(&cluster, n).throttle(Some(RATE / 2)));
+    let client = cluster.client();
+    let out = client.folder().join("out");
+    let to_file = Stdio::from(fs::File::create(&out).unwrap());
+    let mut program = client.setup(&["-c", "cat f"]).stdout(to_file).start();
+    let sends = |cluster: &Cluster, n: usize| proxy(cluster, n).content_bytes() > MIB;
+    let first = eventually(SOON, "a slave sends content", || (0..3).find(|n| sends(&cluster, *n)));
+    let others = [(first + 1) % 3, (first + 2) % 3];
+    others.iter().for_each(|n| prepare(proxy(&cluster, *n)));
+    let victim = eventually(SOON, "another slave sends content", || {
+        others.into_iter().find(|n| sends(&cluster, *n))
+    });
+    fail(&mut cluster, victim);
+    let status = program.wait(2 * SOON);
+    assert!(program.stderr.ends_within(SOON));
+    let messages = program.stderr.text();
+    assert_eq!(status, 0, "{messages}");
+    assert!(fs::read(&out).unwrap() == bytes);
+    messages
+}
+
+#[test]
+fn several_slaves_serve_one_cat() {
+    cat(|_| {}, |_, _| {});
+}
+
+#[test]
+fn a_slave_is_killed_during_a_striped_cat() {
+    cat(|_| {}, |cluster, n| cluster.slaves[n].program.kill());
+}
+
+#[test]
+fn a_slave_is_stopped_during_a_striped_cat() {
+    cat(|_| {}, |cluster, n| cluster.slaves[n].program.signal_group(Signal::SIGSTOP));
+}
+
+#[test]
+fn a_slave_that_sends_damaged_bytes_to_cat_is_named() {
+    // The other slaves send long after the first one has begun.
+    let messages = cat(|proxy| proxy.fault_at_content(2 * MIB, Fault::FlipBit), |_, _| {});
+    assert!(messages.contains("sent 1 damaged piece"), "{messages}");
 }
