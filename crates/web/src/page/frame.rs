@@ -18,7 +18,7 @@ pub struct Frame<'a> {
     pub csrf: Option<&'a str>,
     /// The value that lets style and script run.
     pub nonce: &'a Nonce,
-    /// The styles and scripts, beside [`SHARED`].
+    /// The styles and scripts, beside those of all pages.
     pub assets: &'a [Asset],
     /// Attributes of the root element, for the script.
     pub attributes: &'a [(&'static str, &'a str)],
