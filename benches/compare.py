@@ -1,6 +1,5 @@
 """Comparisons: cases that take turns, samples of time and processor time, medians and ratios."""
 
-import os
 import resource
 import shutil
 import statistics
@@ -10,11 +9,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rivals import descendants
-
 # A row of which one run takes longer than this has three rounds instead of five.
 LONG_RUN = 20
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass
@@ -129,17 +125,9 @@ def run_row(row, bench):
         return Result(row, samples, bench.place)
 
 
-def processor_time(processes):
-    """Returns the processor seconds of process trees, with those of children that have ended."""
-    ticks = 0
-    for process in processes:
-        for pid in descendants(process.pid):
-            try:
-                fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            ticks += sum(int(field) for field in fields[11:15])
-    return ticks / TICKS
+def processor_time(servers):
+    """Returns the processor seconds of servers."""
+    return sum(server.processor_time() for server in servers)
 
 
 def client_time():
@@ -150,8 +138,7 @@ def client_time():
 
 def measured(servers, *commands, **options):
     """Runs commands at the same time; returns their common Sample."""
-    processes = [process for server in servers for process in server.processes]
-    server, client, begun = processor_time(processes), client_time(), time.monotonic()
+    server, client, begun = processor_time(servers), client_time(), time.monotonic()
     running = [
         subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL, **options)
         for command in commands
@@ -161,7 +148,7 @@ def measured(servers, *commands, **options):
     if any(statuses):
         failed = commands[next(i for i, status in enumerate(statuses) if status)]
         raise SystemExit(f"failed: {' '.join(str(word) for word in failed)}")
-    return Sample(seconds, processor_time(processes) - server, client_time() - client)
+    return Sample(seconds, processor_time(servers) - server, client_time() - client)
 
 
 def same_file(wanted, got):

@@ -5,7 +5,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from compare import Case, Row, Sample, client_time, measured, processor_time, same_tree
+from compare import Case, Row, Sample, client_time, measured, same_tree
 from rows_transfers import CURL, relais_with
 from samples import flat_names, many_files
 from servers import Relais, Rsyncd, Vsftpd
@@ -103,7 +103,7 @@ def adopt_cases(bench, stack):
         begun = time.monotonic()
         cluster.add_slave(root)
         cluster.wait(files=count, changes=changes)
-        return Sample(time.monotonic() - begun, processor_time(cluster.processes))
+        return Sample(time.monotonic() - begun, cluster.processor_time())
 
     return [
         Case("Relais", adopt, lambda: current.pop().__exit__(), prepare),
@@ -129,10 +129,10 @@ def join_cases(bench, stack):
 
     def join():
         cluster = current[-1]
-        before, begun = processor_time(cluster.processes), time.monotonic()
+        before, begun = cluster.processor_time(), time.monotonic()
         cluster.add_slave(seconds[-1])
         cluster.wait(files=count, hashed=False)
-        return Sample(time.monotonic() - begun, processor_time(cluster.processes) - before)
+        return Sample(time.monotonic() - begun, cluster.processor_time() - before)
 
     def check():
         current.pop().__exit__()
@@ -162,11 +162,11 @@ def remove_cases(bench, stack):
         relais.wait(files=count, hashed=False)
 
     def remove():
-        begun, before, client = time.monotonic(), processor_time(relais.processes), client_time()
+        begun, before, client = time.monotonic(), relais.processor_time(), client_time()
         measured([relais], relais.client(local, "rm -r many"))
         while any((root / "many").exists() for root in roots):
             time.sleep(0.005)
-        server = processor_time(relais.processes) - before
+        server = relais.processor_time() - before
         return Sample(time.monotonic() - begun, server, client_time() - client)
 
     return [

@@ -4,9 +4,9 @@ import ftplib
 import socket
 import sys
 import time
-from pathlib import Path
 
-from compare import TICKS, Case, Row, Sample, measured, processor_time, same_file
+from compare import Case, Row, Sample, measured, same_file
+from groups import ControlGroup
 from rivals import TOP, descendants, pss
 from rows_transfers import CURL, LFTP, relais_with
 from samples import flat_names, large_file
@@ -39,35 +39,6 @@ def short_cases(bench, stack):
         Case("Relais", lambda: repeated(relais, relais.client(local, "ls"))),
         Case("lftp + vsftpd", lambda: repeated(vsftpd, theirs)),
     ]
-
-
-class MemoryGroup:
-    """A control group that counts the memory of processes, also the kernel's for their sockets."""
-
-    def __init__(self, name):
-        first = Path("/sys/fs/cgroup/memory")
-        self.folder = (first if first.is_dir() else first.parent) / name
-        self.folder.mkdir()
-
-    def take(self, process):
-        for pid in descendants(process.pid):
-            (self.folder / "cgroup.procs").write_text(str(pid))
-
-    def bytes(self):
-        names = ("memory.usage_in_bytes", "memory.current")
-        return next(int(f.read_text()) for name in names if (f := self.folder / name).exists())
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        # The kernel refuses to remove a group while its last process ends.
-        for _ in range(100):
-            try:
-                self.folder.rmdir()
-                return
-            except OSError:
-                time.sleep(0.1)
 
 
 def idle_servers(bench, stack):
@@ -127,8 +98,9 @@ def proportional(_, process):
 
 
 def charged(stack, process):
-    group = stack.enter_context(MemoryGroup(f"relais-bench-{process.pid}"))
-    group.take(process)
+    group = stack.enter_context(ControlGroup("memory"))
+    for pid in descendants(process.pid):
+        group.take(pid)
     return lambda: group.bytes() / 1024
 
 
@@ -157,12 +129,14 @@ def redirect_cases(bench, stack):
     relais = relais_with(bench, stack, root)
     nginx = stack.enter_context(Nginx(bench.fresh("nginx"), root))
 
-    def timed(processes, action):
-        before = processor_time(processes)
+    master = stack.enter_context(ControlGroup("cpuacct"))
+    master.take(relais.master.pid)
+
+    def timed(group, action):
+        before = group.processor_seconds()
         for _ in range(REDIRECTS):
             action()
-        used = max(processor_time(processes) - before, 1 / TICKS)
-        return Sample(used / REDIRECTS * 1e6)
+        return Sample((group.processor_seconds() - before) / REDIRECTS * 1e6)
 
     def redirect():
         kind, _ = other_client.log_in((LOOPBACK, relais.port))
@@ -177,8 +151,8 @@ def redirect_cases(bench, stack):
         assert answer.startswith(b"HTTP/1.1 307"), answer
 
     return [
-        Case("Relais' master", lambda: timed([relais.master], redirect)),
-        Case("nginx", lambda: timed(nginx.processes, redirect_http)),
+        Case("Relais' master", lambda: timed(master, redirect)),
+        Case("nginx", lambda: timed(nginx.group, redirect_http)),
     ]
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+from groups import ControlGroup
 from rivals import TOP, free_port, wait_for_port
 
 LOOPBACK = "127.0.0.1"
@@ -19,6 +20,11 @@ class Server:
 
     def __init__(self):
         self.processes = []
+        self.group = ControlGroup("cpuacct")
+
+    def processor_time(self):
+        """Returns the processor seconds of all its processes, also of those that have ended."""
+        return self.group.processor_seconds()
 
     def start(self, *command, port=None, host=None):
         """Starts a process on a host, and waits until it listens on a port."""
@@ -28,6 +34,7 @@ class Server:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env={**os.environ, "RUST_LOG": "error"},
+            preexec_fn=self.group.join,
         )
         self.processes.append(process)
         if port and host:
@@ -49,6 +56,7 @@ class Server:
                 print(f"process {process.pid} does not stop; it is killed", file=sys.stderr)
                 process.kill()
                 process.wait()
+        self.group.__exit__()
 
 
 def wait_on_host(host, port):
