@@ -348,7 +348,7 @@ pub(crate) fn wait_for(channel: Option<&dyn ProposalChannel>, time: Duration) {
     let timeout = Timespec::try_from(time).ok();
     let mut fds: Vec<_> = channel
         .iter()
-        .map(|channel| PollFd::from_borrowed_fd(channel.fd(), PollFlags::IN))
+        .map(|channel| PollFd::from_borrowed_fd(channel.prepare_wait(), PollFlags::IN))
         .collect();
     // The caller checks again in any case.
     let _ = poll(&mut fds, timeout.as_ref());

@@ -95,7 +95,7 @@ pub trait ProposalChannel: Send {
     fn ask_holders(&self, put: Lsn) -> io::Result<bool>;
     /// Reads the answer to [`Self::ask_holders`].
     fn read_holders(&self) -> io::Result<Received<Vec<FolderId>>>;
-    /// Sends the queued proposals, and returns the descriptor that is readable when a message has
-    /// come.
-    fn fd(&self) -> BorrowedFd<'_>;
+    /// Prepares to wait: sends the queued proposals, and returns the descriptor that is readable
+    /// when a message has come.
+    fn prepare_wait(&self) -> BorrowedFd<'_>;
 }

@@ -276,10 +276,11 @@ impl Session {
         self.context.host().uploads().is_crowded(account_tag(&self.context.principal.user))
     }
 
-    /// Returns the descriptor that is readable when an answer has come.
+    /// Sends the queued changes, and returns the descriptor that is readable when an answer has
+    /// come.
     #[must_use]
-    pub fn answer_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.pending.channel().map(|channel| channel.fd())
+    pub fn prepare_wait(&self) -> Option<BorrowedFd<'_>> {
+        self.pending.channel().map(|channel| channel.prepare_wait())
     }
 
     /// Returns the answer to the oldest pending change, if it has come.

@@ -265,7 +265,9 @@ fn open_target(
     {
         store_time(&file, mtime, path).inspect_err(|_| context.staging.discard(name))?;
     }
-    uploads.record_bytes(name, at);
+    if at > 0 {
+        uploads.record_bytes(name, at);
+    }
     if staged_len > at {
         file.set_len(at).map_err(|e| cannot_stage(path, e))?;
     }

@@ -97,7 +97,7 @@ impl ProposalChannel for TestChannel {
         Ok(Received::Message(Vec::new()))
     }
 
-    fn fd(&self) -> BorrowedFd<'_> {
+    fn prepare_wait(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
     }
 }

@@ -163,7 +163,7 @@ impl ProposalChannel for SessionEnd {
         receive(&self.socket, |from| from.list("holders", limits::HOLDERS))
     }
 
-    fn fd(&self) -> BorrowedFd<'_> {
+    fn prepare_wait(&self) -> BorrowedFd<'_> {
         if let Err(e) = self.send_queued() {
             // Reading the next result fails too, or the session gives up waiting for it.
             warn!("cannot send proposals to the catalogue writer: {e}");
@@ -422,7 +422,7 @@ mod tests {
         for proposal in &proposals {
             assert!(session.propose(proposal).unwrap());
         }
-        session.fd();
+        session.prepare_wait();
         let (mut buffer, mut got, mut messages) = (vec![0; REQUEST], Vec::new(), 0);
         while let Received::Message(some) = replicator.next_requests(&mut buffer).unwrap() {
             messages += 1;

@@ -137,8 +137,7 @@ impl Fixture {
         let channel = SessionEnd::open(&self.own.folder, &Owner::from_text("ann")).unwrap();
         self.wait("a greeting", |_| channel.read_greeting().unwrap() == Received::Message(()));
         assert!(channel.propose(&Proposal::new(ChangeId([n; 16]), change)).unwrap());
-        // That sends it.
-        channel.fd();
+        channel.prepare_wait();
         let mut result = None;
         self.wait("a result", |_| {
             if let Received::Message(message) = channel.read_result().unwrap() {

@@ -96,7 +96,8 @@ impl LogOutRelay {
         let Some(outgoing) = &self.outgoing else { return };
         let mut known = self.known.lock();
         // What has expired is not kept.
-        known.retain(|row| rows.contains(row));
+        let present: HashSet<&LogOut> = rows.iter().collect();
+        known.retain(|row| present.contains(row));
         let new: Vec<LogOut> = rows.iter().copied().filter(|row| !known.contains(row)).collect();
         for rows in new.chunks(limits::LOG_OUTS) {
             if outgoing.send_now(LinkMessage::LogOuts(rows.to_vec())) {

@@ -312,7 +312,7 @@ impl SessionHandler {
     fn wait_for_answer(&mut self, or_request: bool) -> Result<bool, WireError> {
         // A client that has died answers this with a reset, which cancels its changes.
         self.connection.flush()?;
-        let Some(channel) = self.session.answer_fd() else { return Ok(false) };
+        let Some(channel) = self.session.prepare_wait() else { return Ok(false) };
         let stream = self.connection.stream().clone();
         // Otherwise only the client's disconnect is of interest: it cancels the pending changes.
         let events = if or_request { PollFlags::IN } else { PollFlags::empty() };

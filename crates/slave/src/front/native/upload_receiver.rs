@@ -200,7 +200,7 @@ fn wait_for_data(
         queue_answers(connection, session);
         let stream = connection.stream().clone();
         let mut fds = vec![stream.poll_fd(PollFlags::IN)];
-        fds.extend(session.answer_fd().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        fds.extend(session.prepare_wait().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         let has_more = connection.wait_for_input(Duration::ZERO)?;
         let is_wait_due = sent_at.elapsed() >= limits::WAIT_EVERY;
         if is_wait_due && (std::mem::take(&mut has_data) || session.has_pending()) {

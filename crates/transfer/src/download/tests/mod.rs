@@ -193,6 +193,24 @@ impl Server {
         Self::start_paced(Some(rate), cuts.into_iter().collect(), false, Box::new(answer))
     }
 
+    /// Sends the content, at so many bytes a second.
+    pub fn honest_at(rate: u64, model: &Model) -> Self {
+        let model = model.clone();
+        Self::paced(rate, [], move |request| model.answer(request))
+    }
+
+    /// Same as [`Self::honest_at`], with a wrong byte in each long answer.
+    pub fn damaging_at(rate: u64, model: &Model) -> Self {
+        let model = model.clone();
+        Self::paced(rate, [], move |request| {
+            let mut out = model.answer(request);
+            if matches!(request, Request::Get(_)) && out.len() > 70_000 {
+                out[60_000] ^= 1;
+            }
+            out
+        })
+    }
+
     fn start(cuts: VecDeque<usize>, once: bool, answer: Answer) -> Self {
         Self::start_paced(None, cuts, once, answer)
     }

@@ -14,8 +14,7 @@ fn model() -> Model {
 }
 
 fn slow(model: &Model) -> Server {
-    let model = model.clone();
-    Server::paced(SLOW, [], move |request| model.answer(request))
+    Server::honest_at(SLOW, model)
 }
 
 /// What a stream passed on, and how it ended.
@@ -66,14 +65,7 @@ fn one_stream_and_a_fast_line_use_one_session() {
 #[test]
 fn a_damaged_piece_is_not_passed_on() {
     let model = model();
-    let damaged = model.clone();
-    let liar = Server::paced(SLOW, [], move |request| {
-        let mut out = damaged.answer(request);
-        if matches!(request, Request::Get(_)) && out.len() > 70_000 {
-            out[60_000] ^= 1;
-        }
-        out
-    });
+    let liar = Server::damaging_at(SLOW, &model);
     let passed = pass(&[&slow(&model), &liar, &slow(&model)], 8);
     assert!(passed.bytes == model.content && has_helped(&liar));
     let named = format!("damaged {} ", liar.addr.port());

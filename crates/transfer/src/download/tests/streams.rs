@@ -11,10 +11,8 @@ fn model() -> Model {
     Model::new(bytes(STRIPED_FROM + 16 * MIB + 77), 65536)
 }
 
-/// A slow server that answers what `answer` makes.
 fn slow(model: &Model) -> Server {
-    let model = model.clone();
-    Server::paced(SLOW, [], move |request| model.answer(request))
+    Server::honest_at(SLOW, model)
 }
 
 /// Downloads from these servers, the first one first.
@@ -72,14 +70,7 @@ fn a_content_without_digest_comes_by_one_stream() {
 #[test]
 fn damaged_pieces_come_from_another_server() {
     let model = model();
-    let damaged = model.clone();
-    let liar = Server::paced(SLOW, [], move |request| {
-        let mut out = damaged.answer(request);
-        if matches!(request, Request::Get(_)) && out.len() > 70_000 {
-            out[60_000] ^= 1;
-        }
-        out
-    });
+    let liar = Server::damaging_at(SLOW, &model);
     let honest = slow(&model);
     let mut run = run(&[&honest, &liar], 8);
     let fetched = run.expect(&model);
